@@ -1,0 +1,50 @@
+"""The verdict: what the comparison says a team should build."""
+
+from __future__ import annotations
+
+from hybrid.eval.comparison import ArmSummary, Comparison
+
+_ALPHA = 0.05
+_NAMES = {
+    "hybrid": "Hybrid (fine-tuned on retrieved contexts, served with retrieval)",
+    "tuned": "Fine-tuning alone",
+    "base": "The base model alone",
+    "rag": "Retrieval alone (RAG)",
+}
+
+
+def verdict(comparison: Comparison) -> str:
+    """States which arm to build, from the paired differences in token F1 against the baseline.
+
+    An arm is preferred to the baseline only if it is better with p < 0.05; otherwise the simpler baseline stands.
+    """
+    arms = {summary.name: summary for summary in comparison.summaries}
+    baseline = arms.get(comparison.baseline)
+    if baseline is None:
+        best = max(comparison.summaries, key=lambda arm: arm.f1)
+        return f"{_name(best)} answers best (F1 {best.f1:.3f}), but the baseline {comparison.baseline!r} was not among the arms."
+    answerable = sum(question.answerable for question in comparison.questions)
+    better = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.p < _ALPHA and arm.vs_rag.difference > 0]
+    if better:
+        best = max(better, key=lambda arm: arm.f1)
+        return f"{_name(best)}: token F1 {best.f1:.3f} against {baseline.f1:.3f} for {comparison.baseline}, {_evidence(best)} on {answerable} questions."
+    close = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.high > 0]
+    if not close:
+        return f"{_name(baseline)}: no fine-tuned arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions). Do not fine-tune."
+    best = max(close, key=lambda arm: arm.f1)
+    return (
+        f"{_name(baseline)}: not enough evidence for fine-tuning. {best.name} differs by {_evidence(best)} on {answerable} questions; "
+        "ask more questions to see a smaller difference."
+    )
+
+
+def _name(arm: ArmSummary) -> str:
+    return _NAMES.get(arm.name, arm.name)
+
+
+def _evidence(arm: ArmSummary) -> str:
+    difference = arm.vs_rag
+    if difference is None:
+        return "no difference measured"
+    p = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
+    return f"{difference.difference:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, {p})"

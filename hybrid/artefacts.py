@@ -1,0 +1,115 @@
+"""Artefacts on disk: fingerprints, manifests, atomic publication, and the lock of a project.
+
+A stage works in `.hybrid/work/STAGE/` and renames the finished folder into place, so that a reader never sees half of one. The work
+folder remembers the fingerprint it was begun for: the same fingerprint continues it, another one starts afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hybrid.errors import ArtefactError, LockedError
+
+MANIFEST = "manifest.json"
+
+
+def fingerprint(**parts: Any) -> str:  # noqa: ANN401
+    """A short hash of JSON values and dataclasses.
+
+    >>> fingerprint(k=4) == fingerprint(k=4), fingerprint(k=4) == fingerprint(k=5)
+    (True, False)
+    """
+    text = json.dumps(parts, sort_keys=True, default=_json_value, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _json_value(value: Any) -> Any:  # noqa: ANN401
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} cannot be part of a fingerprint")
+
+
+def fingerprint_files(path: Path) -> str:
+    """A hash of names and contents: of a file, or of all files of a folder that are not hidden."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        name = file.name if file == path else file.relative_to(path).as_posix()
+        if any(part.startswith(".") for part in Path(name).parts):
+            continue
+        try:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError:
+            content = "unreadable"
+        digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a published artefact, or None if there is none.
+
+    Raises:
+        ArtefactError: The manifest is damaged.
+    """
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); delete {folder} and run the command again") from error
+    if not isinstance(manifest, dict):
+        raise ArtefactError(f"{file} is damaged; delete {folder} and run the command again")
+    return manifest
+
+
+def open_work(folder: Path, stage_fingerprint: str) -> Path:
+    """Returns the work folder of a stage, emptied unless it was begun for the same fingerprint."""
+    mark = folder / "begun-for"
+    if folder.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == stage_fingerprint):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(stage_fingerprint, encoding="utf-8")
+    return folder
+
+
+def publish(result: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest into the finished folder `result` and renames it to `final`, replacing what was there."""
+    (result / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    result.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a project's artefacts; it is free again when its process ends, however that happens.
+
+    Raises:
+        LockedError: Another command holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / "lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise LockedError(
+            f"another command works on {folder.parent}; wait until it is done, then run this one again"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,97 @@
+"""The assistant: question -> retrieved context -> answer with citations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybrid.arms import PromptChoice, Runner, Searcher, is_refusal
+from hybrid.citations import cite
+from hybrid.errors import ConfigError
+from hybrid.types import Answer, Hit, Question
+
+if TYPE_CHECKING:
+    from hybrid.eval.comparison import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """Answers questions from a project's documents.
+
+    Attributes:
+        runner: The loaded model.
+        retriever: The project's retriever; None for a closed-book assistant.
+        choice: How it prompts.
+        arm: Name of the arm it serves.
+    """
+
+    runner: Runner
+    retriever: Searcher | None
+    choice: PromptChoice
+    arm: str
+
+    @staticmethod
+    def load(project: str | Path, arm: str | None = None) -> Assistant:
+        """Loads the assistant of a project folder: `hybrid` if it has been tuned, else `rag`, or the arm that is named."""
+        from hybrid.project import Project
+
+        return Project.open(project).assistant(arm)
+
+    def ask(self, question: str) -> Answer:
+        """Answers one question.
+
+        Raises:
+            ConfigError: The question is empty.
+        """
+        return self.batch([question])[0]
+
+    def batch(self, questions: Sequence[str]) -> list[Answer]:
+        """Answers several questions together, which is faster than one by one."""
+        for question in questions:
+            _require_text(question)
+        if not questions:
+            return []
+        started = time.perf_counter()
+        hits = self._retrieve(questions)
+        searching = (time.perf_counter() - started) / len(questions)
+        asked = [Question(str(n), question) for n, question in enumerate(questions)]
+        replies = self.runner.answer(asked, hits, self.choice, label="answering", done={}, record=lambda _: None)
+        return [_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True)]
+
+    def stream(self, question: str) -> Iterator[str]:
+        """Yields the answer piece by piece as it is generated; `ask` returns the same text with citations."""
+        from hybrid.generate import stop_ids, stream_tokens
+
+        _require_text(question)
+        ids, _ = self.runner.encode(question, self._retrieve([question])[0], self.choice)
+        tokenizer, tokens, shown = self.runner.tokenizer, [], ""
+        stops = stop_ids(self.runner.model, tokenizer)
+        for token in stream_tokens(self.runner.model, ids, max_new_tokens=self.runner.max_new_tokens, stops=stops):
+            tokens.append(token)
+            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
+            # A character of several tokens shows as the replacement character until it is whole.
+            if not text.endswith("\ufffd"):
+                yield text[len(shown) :]
+                shown = text
+
+    def cite(self, question: str, text: str) -> Answer:
+        """Finds the citations of a text that was streamed for a question."""
+        hits = self._retrieve([question])[0]
+        abstained = is_refusal(text, self.runner.prompt.refusal)
+        return Answer(text, () if abstained else cite(text, hits), tuple(hits), abstained)
+
+    def _retrieve(self, questions: Sequence[str]) -> list[list[Hit]]:
+        return self.retriever.search(questions, self.choice.k) if self.retriever else [[] for _ in questions]
+
+
+def _require_text(question: str) -> None:
+    if not question.strip():
+        raise ConfigError("the question is empty")
+
+
+def _answer(reply: Reply, hits: Sequence[Hit], searching: float) -> Answer:
+    shown = [hit for hit in hits if hit.chunk.id in reply.contexts]
+    return Answer(reply.text, reply.citations, tuple(shown), reply.abstained, reply.seconds + searching)

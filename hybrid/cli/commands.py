@@ -1,0 +1,191 @@
+"""The commands: they open the project, call its API and print the result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from hybrid.errors import ConfigError
+from hybrid.project import Project, Report, StageResult
+from hybrid.types import Answer
+
+
+def init(options: Namespace) -> None:
+    """`hybrid init`."""
+    settings: dict[str, Any] = {}
+    for override in options.set:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override!r} is not key=value")
+        *sections, name = key.split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = yaml.safe_load(value)
+    project = Project.create(options.folder, options.documents, options.questions, **settings)
+    if options.json:
+        _print_json({"project": str(project.folder)})
+    else:
+        print(f"made {project.folder}; next: hybrid run --project {options.folder}")
+
+
+def stage(options: Namespace) -> None:
+    """`hybrid run`, `index`, `pairs`, `tune` and `compare`."""
+    project = Project.open(options.project, options.set)
+    done = getattr(project, options.stage)(force=options.force)
+    results = done if isinstance(done, list) else [done]
+    compared = any(result.stage == "compare" for result in results)
+    report = project.report() if compared else None
+    if options.json:
+        _print_json({"stages": [_stage_json(result) for result in results], **(report.data if report else {})})
+        return
+    for result in results:
+        print(_stage_line(result))
+    if report:
+        print(f"\n{format_table(report)}\n\n{report.verdict}\n\nreport: {report.folder / 'report.html'}")
+    elif options.stage == "run":
+        print("no question file is set, so nothing was compared; try: hybrid ask")
+
+
+def _stage_json(result: StageResult) -> dict[str, Any]:
+    return {
+        "stage": result.stage,
+        "skipped": result.skipped,
+        **{k: v for k, v in result.manifest.items() if k != "stage"},
+    }
+
+
+def _stage_line(result: StageResult) -> str:
+    shown = (
+        "documents",
+        "chunks",
+        "train",
+        "dev",
+        "contexts",
+        "questions per context",
+        "steps",
+        "loss_first",
+        "loss_last",
+        "questions",
+    )
+    facts = ", ".join(
+        f"{key.replace('_', ' ')} {_number(result.manifest[key])}" for key in shown if key in result.manifest
+    )
+    state = "fresh, skipped" if result.skipped else f"done in {result.manifest['seconds']:.0f} s"
+    return f"{result.stage:<12} {state} ({facts})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def format_table(report: Report) -> str:
+    """The main table of a report as text."""
+    header = (
+        "arm",
+        "F1",
+        "EM",
+        "ROUGE-L",
+        "contains",
+        "recall@k",
+        "abstained",
+        "s/question",
+        "F1 against rag (95% interval)",
+    )
+    rows = [header]
+    for arm in report.data["arms"]:
+        versus = arm["vs_rag"]
+        difference = (
+            f"{versus['f1_difference']:+.3f} ({versus['low']:+.3f} to {versus['high']:+.3f}), p={versus['p']:.4f}"
+            if versus
+            else "–"
+        )
+        recall = "–" if arm["recall_at_k"] is None else f"{arm['recall_at_k']:.2f}"
+        rows.append(
+            (
+                arm["name"],
+                *(f"{arm[key]:.3f}" for key in ("f1", "em", "rouge_l", "contains")),
+                recall,
+                f"{arm['abstained']:.2f}",
+                f"{arm['seconds']:.2f}",
+                difference,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def ask(options: Namespace) -> None:
+    """`hybrid ask`."""
+    answer = Project.open(options.project, options.set).assistant(options.arm).ask(" ".join(options.question))
+    if options.json:
+        _print_json(asdict(answer))
+    else:
+        print(answer.text)
+        _print_citations(answer)
+
+
+def chat(options: Namespace) -> None:
+    """`hybrid chat`: each question is answered on its own."""
+    assistant = Project.open(options.project, options.set).assistant(options.arm)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print(f"Answering as {assistant.arm}. An empty line or Ctrl-D ends the chat.")
+    while True:
+        try:
+            question = input("> " if interactive else "").strip()
+        except EOFError:
+            break
+        if not question:
+            if interactive:
+                break
+            continue
+        text = ""
+        for piece in assistant.stream(question):
+            text += piece
+            if not options.json:
+                print(piece, end="", flush=True)
+        answer = assistant.cite(question, text)
+        if options.json:
+            _print_json({"question": question, **asdict(answer)})
+        else:
+            print()
+            _print_citations(answer)
+
+
+def _print_citations(answer: Answer) -> None:
+    for citation in answer.citations:
+        print(
+            f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}  “{' '.join(citation.quote.split())}”"
+        )
+
+
+def status(options: Namespace) -> None:
+    """`hybrid status`."""
+    states = Project.open(options.project, options.set).status()
+    if options.json:
+        _print_json({"stages": [state._asdict() for state in states]})
+    else:
+        for state in states:
+            print(f"{state.stage:<12} {state.state:<8} {state.reason}".rstrip())
+
+
+def export(options: Namespace) -> None:
+    """`hybrid export`."""
+    folder = Project.open(options.project, options.set).export(options.output, options.arm)
+    if options.json:
+        _print_json({"model": str(folder)})
+    else:
+        print(f"wrote {folder}")
+
+
+def _print_json(value: dict[str, Any] | Sequence[Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False))

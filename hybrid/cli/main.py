@@ -1,0 +1,122 @@
+"""Arguments of the command line, and what a mistake looks like: one line on stderr, no traceback.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong use. `--debug` shows the traceback of an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hybrid.cli import commands
+from hybrid.errors import HybridError
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    _quiet_libraries()
+    try:
+        options.command(options)
+    except HybridError as error:
+        return _fail(options, error, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; run the same command again to go on\n")
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has gone: there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(
+            options,
+            error,
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; "
+            "nothing that was finished is lost, run the same command again",
+            1,
+        )
+    except MemoryError as error:
+        return _fail(
+            options,
+            error,
+            "out of memory; lower tune.max_tokens and compare.batch_tokens, or choose a smaller model",
+            1,
+        )
+    return 0
+
+
+def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
+    if options.debug:
+        raise error
+    sys.stderr.write(f"hybrid: {message}\n")
+    return code
+
+
+def _quiet_libraries() -> None:
+    """Silences the libraries' own bars and advice: progress is ours, and stdout belongs to results."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hybrid",
+        description="From a folder of documents to a domain assistant, and the evidence for how to build it: retrieval, fine-tuning, or both.",
+        epilog="Start with: hybrid init DIR --documents FOLDER --questions FILE.jsonl && hybrid run --project DIR",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    init = _add(subparsers, "init", commands.init, "make a project folder", project=False)
+    init.add_argument("folder", type=Path, help="the new project folder")
+    init.add_argument("--documents", type=Path, required=True, help="folder, file or BEIR corpus.jsonl to answer from")
+    init.add_argument("--questions", type=Path, help="JSONL with question and answer(s), for the comparison")
+    for name, text in (
+        ("run", "all stages that are not fresh"),
+        ("index", "read, chunk and embed the documents"),
+        ("pairs", "make training pairs"),
+        ("tune", "train the adapters"),
+        ("compare", "answer the questions with every arm"),
+    ):
+        stage = _add(subparsers, name, commands.stage, text)
+        stage.set_defaults(stage=name)
+        stage.add_argument("--force", action="store_true", help="do it again although it is fresh")
+    ask = _add(subparsers, "ask", commands.ask, "answer one question with citations")
+    ask.add_argument("question", nargs="+", help="the question")
+    chat = _add(subparsers, "chat", commands.chat, "answer questions until you leave")
+    for command in (ask, chat):
+        command.add_argument("--arm", help="hybrid, rag, tuned or base; by default hybrid if it is trained, else rag")
+    _add(subparsers, "status", commands.status, "what is fresh, stale or missing, and why")
+    export = _add(
+        subparsers, "export", commands.export, "write the tuned model, merged with its base, as a safetensors folder"
+    )
+    export.add_argument("output", type=Path, help="the new folder")
+    export.add_argument("--arm", default="hybrid", choices=["hybrid", "tuned"], help="whose adapter")
+    return parser
+
+
+def _add(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    command: Command,
+    text: str,
+    *,
+    project: bool = True,
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(command=command)
+    if project:
+        parser.add_argument(
+            "--project", type=Path, default=Path(), metavar="DIR", help="the project folder (default: this one)"
+        )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, such as tune.epochs=2"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

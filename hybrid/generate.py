@@ -1,0 +1,131 @@
+"""Greedy decoding in batches, with the tokens that all prompts share computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_MIN_SHARED = 16
+
+
+class Batch(NamedTuple):
+    """Positions of prompts that are generated together."""
+
+    indices: list[int]
+    tokens: int
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[Batch]:
+    """Groups prompts of similar length so that a padded batch holds at most `batch_tokens`.
+
+    >>> plan_batches([5, 9, 4], 10)
+    [Batch(indices=[2, 0], tokens=10), Batch(indices=[1], tokens=9)]
+    """
+    batches: list[Batch] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        last = batches[-1] if batches else None
+        if last and (len(last.indices) + 1) * lengths[index] <= batch_tokens:
+            last.indices.append(index)
+            batches[-1] = Batch(last.indices, len(last.indices) * lengths[index])
+        else:
+            batches.append(Batch([index], lengths[index]))
+    return batches
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common prefix, at least one token short of every prompt.
+
+    >>> shared_prefix([[1, 2, 3], [1, 2, 4, 5]])
+    2
+    """
+    columns = zip(*prompts, strict=False)
+    common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return max(0, min(common, min(map(len, prompts)) - 1)) if prompts else 0
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that end an answer: the model's and the tokenizer's end tokens."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(ends) if isinstance(ends, list) else {ends} if ends is not None else set()
+    return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
+
+
+@torch.inference_mode()
+def generate_batch(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stops: set[int], pad: int
+) -> list[list[int]]:
+    """Continues every prompt greedily until a stop token or `max_new_tokens`.
+
+    Returns:
+        New token ids of each prompt, without the stop token.
+    """
+    return list(_decode(model, prompts, max_new_tokens, stops, pad))
+
+
+@torch.inference_mode()
+def stream_tokens(
+    model: PreTrainedModel, prompt: Sequence[int], *, max_new_tokens: int, stops: set[int]
+) -> Iterator[int]:
+    """Yields the new token ids of one prompt as they are decoded."""
+    device = model.device
+    cache = DynamicCache(config=model.config)
+    ids = torch.tensor([list(prompt)], device=device)
+    for _ in range(max_new_tokens):
+        logits = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        token = int(logits[0, -1].argmax())
+        if token in stops:
+            return
+        yield token
+        ids = torch.tensor([[token]], device=device)
+
+
+def _decode(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: set[int], pad: int
+) -> list[list[int]]:
+    device, size = model.device, len(prompts)
+    shared = shared_prefix(prompts) if size > 1 else 0
+    shared = shared if shared >= _MIN_SHARED else 0
+    cache = DynamicCache(config=model.config)
+    if shared:
+        model(
+            input_ids=torch.tensor([list(prompts[0][:shared])], device=device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(size)
+    tails = [list(prompt[shared:]) for prompt in prompts]
+    width = max(map(len, tails))
+    # Padding stands between the shared prefix and each tail, masked out, so that all prompts end in the last column.
+    ids = torch.tensor([[pad] * (width - len(tail)) + tail for tail in tails], device=device)
+    mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails], device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    outputs: list[list[int]] = [[] for _ in prompts]
+    running = [True] * size
+    for _ in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        tokens = logits[:, -1].argmax(-1).tolist()
+        for row, token in enumerate(tokens):
+            running[row] = running[row] and token not in stops
+            if running[row]:
+                outputs[row].append(token)
+        if not any(running):
+            break
+        ids = torch.tensor(tokens, device=device)[:, None]
+        mask = torch.cat([mask, mask.new_ones(size, 1)], 1)
+        positions = positions[:, -1:] + 1
+    return outputs

@@ -1,0 +1,249 @@
+"""From an index and a teacher, or the user's own questions, to training pairs with contexts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import NamedTuple, Protocol
+
+from tqdm import tqdm
+
+from hybrid.config import PairsConfig, PromptConfig
+from hybrid.errors import TrainingError
+from hybrid.pairs import candidates as gates
+from hybrid.pairs.candidates import Candidate, Funnel
+from hybrid.pairs.contexts import plan_contexts
+from hybrid.pairs.teacher import Draft, Teacher
+from hybrid.types import Chunk, Document, Hit, Pair, Question
+
+_POOL = 3  # candidates per pair wanted: contexts fill up better from a larger pool
+_MIN_RETRIEVED = 12  # of these the distractors are chosen
+
+
+class Searcher(Protocol):
+    """What pairs need of a retriever."""
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        """Returns the best `k` hits of every question."""
+        ...
+
+
+class PairSet(NamedTuple):
+    """Pairs for training, pairs kept from training, and what happened on the way.
+
+    Attributes:
+        train: Pairs to train on.
+        dev: Pairs about documents that `train` does not touch.
+        counts: How many candidates there were, each gate dropped, and were kept; contexts and questions per context.
+    """
+
+    train: list[Pair]
+    dev: list[Pair]
+    counts: dict[str, float]
+
+
+def build_pairs(
+    *,
+    documents: Sequence[Document],
+    chunks: Sequence[Chunk],
+    searcher: Searcher,
+    evaluation: Sequence[Question],
+    teacher: Teacher,
+    own: Sequence[Question],
+    journal: Path,
+    config: PairsConfig,
+    prompt: PromptConfig,
+    seed: int,
+) -> PairSet:
+    """Builds the pair set.
+
+    Args:
+        documents: The indexed documents.
+        chunks: The indexed chunks.
+        searcher: The project's retriever: contexts come from what it returns.
+        evaluation: Comparison questions, which no pair may resemble.
+        teacher: Drafts the questions where `own` is empty.
+        own: The user's own questions, used instead of a teacher if there are any.
+        journal: File that records finished drafts, so that an interrupted run goes on.
+        config: Settings of this stage.
+        prompt: The number of chunks and the refusal.
+        seed: Seed of every random choice.
+
+    Raises:
+        TrainingError: No pair is left.
+    """
+    rng = Random(seed)
+    funnel = Funnel()
+    if own:
+        found, hits = _from_questions(own, chunks, searcher, config, prompt, funnel)
+    else:
+        found, hits = _from_teacher(teacher, chunks, journal, config, rng), {}
+    counts: dict[str, float] = {"candidates": len(found) + sum(funnel.counts.values())}
+    kept = _gate(found, documents, evaluation, config, funnel, own=bool(own))
+    if not own:
+        kept = balanced_sample(kept, _POOL * config.total, rng)
+        hits = _search(kept, searcher, max(_MIN_RETRIEVED, 3 * prompt.k, config.oracle_in_top))
+        kept = funnel.keep("oracle not retrieved", kept, lambda c: _rank_holds(c, hits[c.id], config.oracle_in_top))
+    if not kept:
+        raise TrainingError(
+            f"no training pair is left of {counts['candidates']:.0f} candidates; dropped: {_listed(funnel.counts)}"
+        )
+    train, dev = split_by_document(kept, config.dev_share, rng)
+    by_id = {chunk.id: chunk for chunk in chunks}
+    plans = [
+        plan_contexts(
+            part,
+            hits,
+            by_id,
+            k=prompt.k,
+            per_context=config.questions_per_context,
+            total=total,
+            p_absent=config.p_absent,
+            refusal=prompt.refusal,
+            rng=rng,
+        )
+        for part, total in ((train, config.total), (dev, max(1, round(config.dev_share * config.total))))
+    ]
+    funnel.counts["no context"] = sum(plan.unplaced for plan in plans)
+    funnel.counts["over the total"] = len(kept) - sum(len(plan.pairs) + plan.unplaced for plan in plans)
+    counts |= {f"dropped: {name}": count for name, count in funnel.counts.items()}
+    return PairSet(plans[0].pairs, plans[1].pairs, counts | _summary(plans[0].pairs, plans[1].pairs))
+
+
+def _summary(train: Sequence[Pair], dev: Sequence[Pair]) -> dict[str, float]:
+    contexts = len({pair.context for pair in train})
+    kinds = {f"train {kind}": sum(pair.kind == kind for pair in train) for kind in ("grounded", "multi", "absent")}
+    return {
+        "train": len(train),
+        **kinds,
+        "dev": len(dev),
+        "contexts": contexts,
+        "questions per context": round(len(train) / max(1, contexts), 2),
+    }
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "nothing"
+
+
+def _from_questions(
+    own: Sequence[Question],
+    chunks: Sequence[Chunk],
+    searcher: Searcher,
+    config: PairsConfig,
+    prompt: PromptConfig,
+    funnel: Funnel,
+) -> tuple[list[Candidate], dict[str, list[str]]]:
+    chunks_of: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        chunks_of.setdefault(chunk.document, []).append(chunk)
+    results = searcher.search([q.question for q in own], max(_MIN_RETRIEVED, 3 * prompt.k, config.oracle_in_top))
+    found, hits = [], {}
+    for question, result in zip(own, results, strict=True):
+        candidate = gates.candidates_from_question(
+            question, chunks_of, [h.chunk for h in result], prompt.refusal, config.file or "questions"
+        )
+        if candidate:
+            found.append(candidate)
+            hits[candidate.id] = [hit.chunk.id for hit in result]
+    funnel.counts["oracle not found"] = len(own) - len(found)
+    return found, hits
+
+
+def _from_teacher(
+    teacher: Teacher, chunks: Sequence[Chunk], journal: Path, config: PairsConfig, rng: Random
+) -> list[Candidate]:
+    found = []
+    for chunk, drafts in zip(chunks, journalled_drafts(teacher, chunks, journal), strict=True):
+        found += [gates.candidate_from_draft(draft, chunk, teacher.name, rng) for draft in drafts]
+    polar = [c for c in found if c.answer in {"yes", "no"}]
+    allowed = {c.id for c in rng.sample(polar, min(len(polar), round(2 * config.p_yes_no * config.total)))}
+    return [c for c in found if c.answer not in {"yes", "no"} or c.id in allowed]
+
+
+def journalled_drafts(teacher: Teacher, chunks: Sequence[Chunk], journal: Path) -> Iterable[list[Draft]]:
+    """Drafts every chunk, recording each in `journal`; chunks recorded by an earlier, interrupted run are not drafted again."""
+    done: dict[str, list[Draft]] = {}
+    if journal.is_file():
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+                done[record["chunk"]] = [Draft(*draft) for draft in record["drafts"]]
+            except (ValueError, KeyError, TypeError):
+                break  # the line that was being written when the run was killed
+    missing = [chunk for chunk in chunks if chunk.id not in done]
+    with journal.open("w", encoding="utf-8") as file:
+        file.writelines(_journal_line(chunk_id, drafts) for chunk_id, drafts in done.items())
+        file.flush()
+        for chunk, drafts in zip(
+            missing,
+            tqdm(teacher.draft(missing), "writing questions", len(missing), unit="chunk", leave=False),
+            strict=True,
+        ):
+            file.write(_journal_line(chunk.id, drafts))
+            file.flush()
+            done[chunk.id] = drafts
+    return [done[chunk.id] for chunk in chunks]
+
+
+def _journal_line(chunk_id: str, drafts: Sequence[Draft]) -> str:
+    return json.dumps({"chunk": chunk_id, "drafts": drafts}, ensure_ascii=False) + "\n"
+
+
+def _gate(
+    found: Sequence[Candidate],
+    documents: Sequence[Document],
+    evaluation: Sequence[Question],
+    config: PairsConfig,
+    funnel: Funnel,
+    *,
+    own: bool,
+) -> list[Candidate]:
+    texts = {document.id: document.text for document in documents}
+    kept = funnel.keep("points at its passage", found, lambda c: own or gates.is_self_contained(c))
+    kept = funnel.keep("quote not in its document", kept, lambda c: gates.quotes_hold(c, texts))
+    kept = funnel.keep("duplicate", kept, gates.without_duplicates())
+    kept = funnel.keep("like a comparison question", kept, gates.unlike_evaluation(evaluation, config.max_similarity))
+    if own:
+        # A question file may share documents with the comparison; facts learnt from it would leak, generated ones are the product.
+        evaluated = {document for question in evaluation for document in question.gold}
+        kept = funnel.keep("document of a comparison question", kept, lambda c: not evaluated & set(c.documents))
+    return kept
+
+
+def _search(kept: Sequence[Candidate], searcher: Searcher, k: int) -> dict[str, list[str]]:
+    results = searcher.search([candidate.question for candidate in kept], k)
+    return {c.id: [hit.chunk.id for hit in result] for c, result in zip(kept, results, strict=True)}
+
+
+def _rank_holds(candidate: Candidate, retrieved: Sequence[str], top: int) -> bool:
+    return not top or not candidate.oracles or bool(set(candidate.oracles) & set(retrieved[:top]))
+
+
+def balanced_sample(found: Sequence[Candidate], total: int, rng: Random) -> list[Candidate]:
+    """Draws up to `total` candidates in turns over the chunks, so that no part of the documents dominates."""
+    by_chunk: dict[str, list[Candidate]] = {}
+    for candidate in rng.sample(list(found), len(found)):
+        by_chunk.setdefault(candidate.oracles[0] if candidate.oracles else candidate.id, []).append(candidate)
+    queues = list(by_chunk.values())
+    drawn: list[Candidate] = []
+    while queues and len(drawn) < total:
+        drawn += [queue.pop() for queue in queues]
+        queues = [queue for queue in queues if queue]
+    return drawn[:total]
+
+
+def split_by_document(found: Sequence[Candidate], share: float, rng: Random) -> tuple[list[Candidate], list[Candidate]]:
+    """Sets about `share` of the candidates aside, by whole documents; the training part keeps at least one document."""
+    documents = sorted({document for candidate in found for document in candidate.documents})
+    rng.shuffle(documents)
+    aside: set[str] = set()
+    for document in documents[:-1]:
+        if sum(bool(aside & set(c.documents)) for c in found) >= share * len(found):
+            break
+        aside.add(document)
+    dev = [c for c in found if c.documents and set(c.documents) <= aside]
+    train = [c for c in found if not aside & set(c.documents)]
+    return train, dev

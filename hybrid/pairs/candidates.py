@@ -1,0 +1,175 @@
+"""Candidates for training pairs, and the gates each has to pass.
+
+A candidate is a question with its answer, the chunks that support it and the quotes that prove it, before a context is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from hybrid.pairs.teacher import Draft
+from hybrid.types import Chunk, Question, Quote
+
+_WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"(?<![\w.,:/-])\d[\d.,:]*\d(?![\w:/-])|(?<![\w.,:/-])\d(?![\w.,:/-])")
+_POINTING = re.compile(
+    r"\b(?:this|these|that|those|following|above|below|latter|former|previous|next|such)\s+"
+    r"(?:page|section|table|passage|chapter|list|figure|document|paragraph|text|article|step|item)s?\b",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A question and answer with their support.
+
+    Attributes:
+        id: Unique; made from the place of the answer or the id of the user's question.
+        question: The question.
+        answer: The target answer.
+        oracles: Ids of supporting chunks; empty if the documents do not answer the question.
+        documents: Ids of the documents that the pair is about, for splits.
+        quotes: Proving spans of documents.
+        source: The teacher or the question file.
+    """
+
+    id: str
+    question: str
+    answer: str
+    oracles: tuple[str, ...]
+    documents: tuple[str, ...]
+    quotes: tuple[Quote, ...]
+    source: str
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of a text, for comparisons."""
+    return _WORD.findall(text.lower())
+
+
+def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) -> Candidate:
+    """Turns a teacher's draft into a candidate; half of the yes/no drafts are made false by changing a number."""
+    question, answer = draft.question, chunk.text[draft.start : draft.end]
+    if draft.kind == "yes":
+        question, answer = _polar(question, chunk.text, rng)
+    quote = Quote(
+        chunk.document,
+        chunk.start + draft.quote_start,
+        chunk.start + draft.quote_end,
+        chunk.text[draft.quote_start : draft.quote_end],
+    )
+    place = f"{chunk.document}#{chunk.start + draft.start}-{chunk.start + draft.end}"
+    return Candidate(
+        f"{place}/{draft.kind}/{question}", question, answer, (chunk.id,), (chunk.document,), (quote,), teacher
+    )
+
+
+def _polar(question: str, text: str, rng: Random) -> tuple[str, str]:
+    numbers = _NUMBER.findall(question)
+    if not numbers or rng.random() < 0.5:
+        return question, "yes"
+    true = rng.choice(numbers)
+    others = sorted(set(_NUMBER.findall(text)) - set(numbers)) or [_other_number(true)]
+    return question.replace(true, rng.choice(others), 1), "no"
+
+
+def _other_number(number: str) -> str:
+    digits = re.sub(r"\D", "", number)
+    return str(int(digits) * 2 + 1)
+
+
+def candidates_from_question(
+    question: Question, chunks_of: Mapping[str, Sequence[Chunk]], retrieved: Sequence[Chunk], refusal: str, source: str
+) -> Candidate | None:
+    """Finds the supporting chunks of a user's question.
+
+    The oracle is the chunk of a gold document (without gold: a retrieved chunk) that holds the answer word for word, else the chunk of
+    a gold document that shares the most words with the answer.
+
+    Args:
+        question: The question with its gold answers.
+        chunks_of: Chunks by document id.
+        retrieved: What the retriever returns for the question, best first.
+        refusal: Target answer of an unanswerable question.
+        source: Name of the question file.
+
+    Returns:
+        The candidate, or None if no chunk supports the answer.
+    """
+    if not question.answerable:
+        return Candidate(question.id, question.question, refusal, (), tuple(question.gold), (), source)
+    gold = [chunk for document in question.gold for chunk in chunks_of.get(document, ())]
+    rank = {chunk.id: position for position, chunk in enumerate(retrieved)}
+    for chunk in sorted(gold or retrieved, key=lambda c: rank.get(c.id, len(rank))):
+        for answer in question.answers:
+            start = chunk.text.lower().find(answer.lower())
+            if start >= 0:
+                return _file_candidate(question, answer, chunk, (start, start + len(answer)), source)
+    if not gold:
+        return None
+    wanted = Counter(words(question.answers[0]))
+    chunk = max(gold, key=lambda c: (sum((Counter(words(c.text)) & wanted).values()), -rank.get(c.id, len(rank))))
+    return _file_candidate(question, question.answers[0], chunk, (0, len(chunk.text)), source)
+
+
+def _file_candidate(question: Question, answer: str, chunk: Chunk, span: tuple[int, int], source: str) -> Candidate:
+    start, end = span
+    quote = Quote(chunk.document, chunk.start + start, chunk.start + end, chunk.text[start:end])
+    return Candidate(question.id, question.question, answer, (chunk.id,), (chunk.document,), (quote,), source)
+
+
+class Funnel:
+    """Applies gates in order and counts what each drops."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def keep(self, name: str, candidates: Iterable[Candidate], passes: Callable[[Candidate], bool]) -> list[Candidate]:
+        """Returns the candidates that pass; counts the others under `name`."""
+        before = list(candidates)
+        kept = [candidate for candidate in before if passes(candidate)]
+        self.counts[name] = self.counts.get(name, 0) + len(before) - len(kept)
+        return kept
+
+
+def is_self_contained(candidate: Candidate) -> bool:
+    """False for questions that point at their passage ("this section"), which nobody asks an assistant."""
+    return not _POINTING.search(candidate.question)
+
+
+def quotes_hold(candidate: Candidate, texts: Mapping[str, str]) -> bool:
+    """True if every quote is, character for character, at its span of its document."""
+    return all(texts.get(q.document, "")[q.start : q.end] == q.text and q.text.strip() for q in candidate.quotes)
+
+
+def without_duplicates() -> Callable[[Candidate], bool]:
+    """A gate that lets the first of several questions with the same words through."""
+    seen: set[tuple[str, ...]] = set()
+
+    def passes(candidate: Candidate) -> bool:
+        key = tuple(words(candidate.question))
+        known = key in seen
+        seen.add(key)
+        return not known
+
+    return passes
+
+
+def unlike_evaluation(questions: Sequence[Question], limit: float) -> Callable[[Candidate], bool]:
+    """A gate against leakage: drops candidates whose words overlap a comparison question's by `limit` or more (Jaccard)."""
+    evaluation = [frozenset(words(question.question)) for question in questions]
+    by_word: dict[str, set[int]] = {}
+    for number, bag in enumerate(evaluation):
+        for word in bag:
+            by_word.setdefault(word, set()).add(number)
+
+    def passes(candidate: Candidate) -> bool:
+        bag = frozenset(words(candidate.question))
+        shared = Counter(number for word in bag for number in by_word.get(word, ()))
+        return all(count / (len(bag) + len(evaluation[number]) - count) < limit for number, count in shared.items())
+
+    return passes

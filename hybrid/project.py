@@ -1,0 +1,374 @@
+"""The project folder: its configuration, its stages and what is fresh, stale or missing.
+
+The stages are index -> pairs -> tune -> compare. Each artefact carries the fingerprint of everything it was made from; a stage whose
+fingerprint did not change is skipped, an interrupted one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hybrid import stages
+from hybrid.arms import ARMS, select_arms
+from hybrid.artefacts import fingerprint, fingerprint_files, locked, open_work, publish, read_manifest
+from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
+from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
+from hybrid.models import resolve_model
+
+if TYPE_CHECKING:
+    from hybrid.assistant import Assistant
+
+CONFIG = "hybrid.yaml"
+_PACKAGES = ("hybrid-rag", "torch", "transformers", "peft", "bitsandbytes", "sentence-transformers", "faiss-cpu")
+
+
+class StageResult(NamedTuple):
+    """What became of a stage: `skipped` if it was fresh, with its manifest."""
+
+    stage: str
+    skipped: bool
+    manifest: dict[str, Any]
+
+
+class StageStatus(NamedTuple):
+    """Whether an artefact is fresh, stale or missing, and why."""
+
+    stage: str
+    state: Literal["fresh", "stale", "missing", "begun", "blocked"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished comparison.
+
+    Attributes:
+        data: The contents of report.json.
+        folder: Where report.html, report.md and report.json are.
+    """
+
+    data: dict[str, Any]
+    folder: Path
+
+    @property
+    def verdict(self) -> str:
+        """The conclusion in words."""
+        return str(self.data["verdict"])
+
+
+class Project:
+    """A project folder. Make one with `create` or `open`."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, documents: str | Path, questions: str | Path | None = None, **settings: Any
+    ) -> Project:
+        """Makes a project folder with its hybrid.yaml.
+
+        Args:
+            folder: The new project folder.
+            documents: Folder, file or BEIR corpus to answer from.
+            questions: Question file for the comparison.
+            **settings: Other keys of hybrid.yaml, such as `model="owner/name"` or `pairs={"total": 2000}`.
+
+        Raises:
+            ConfigError: There is a project already, or a setting is unknown.
+            DocumentError: The documents do not exist.
+            QuestionError: The question file does not exist.
+        """
+        folder = Path(folder).resolve()
+        if (folder / CONFIG).exists():
+            raise ConfigError(f"{folder} is a project already; edit {folder / CONFIG}, or choose another folder")
+        if not Path(documents).exists():
+            raise DocumentError(f"documents {documents} do not exist")
+        if questions is not None and not Path(questions).is_file():
+            raise QuestionError(f"question file {questions} does not exist")
+        values = {
+            "documents": _stored(documents, folder),
+            "questions": questions and _stored(questions, folder),
+            **settings,
+        }
+        config = config_from_dict(values, "settings")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(config_to_yaml(config), encoding="utf-8")
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, folder: str | Path = ".", overrides: Sequence[str] = ()) -> Project:
+        """Opens a project; `overrides` are `key=value` settings for this object only."""
+        folder = Path(folder).resolve()
+        return cls(folder, load_config(folder / CONFIG, overrides))
+
+    # --- places -------------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Path:
+        """Folder of all artefacts."""
+        return self.folder / ".hybrid"
+
+    def path(self, stage: str) -> Path:
+        """Folder of a published artefact: `index`, `pairs`, `tune/ARM` or `compare`."""
+        place = {"index": "index", "pairs": "pairs", "compare": "runs/compare"}
+        return self.store / (place[stage] if stage in place else stage.replace("tune/", "adapters/"))
+
+    @cached_property
+    def documents(self) -> Path:
+        """The documents' folder or file.
+
+        Raises:
+            DocumentError: It does not exist.
+        """
+        path = self.folder / self.config.documents
+        if not path.exists():
+            raise DocumentError(f"documents {path} do not exist; set `documents` in {self.folder / CONFIG}")
+        return path
+
+    @cached_property
+    def questions(self) -> Path | None:
+        """The comparison's question file, if one is set."""
+        return self._file(self.config.questions, "questions")
+
+    @cached_property
+    def own_pairs(self) -> Path | None:
+        """The question file that pairs are made from instead of a teacher, if one is set."""
+        return self._file(self.config.pairs.file, "pairs.file")
+
+    def _file(self, name: str | None, key: str) -> Path | None:
+        if name is None:
+            return None
+        path = self.folder / name
+        if not path.is_file():
+            raise QuestionError(f"question file {path} does not exist; set `{key}` in {self.folder / CONFIG}")
+        return path
+
+    @cached_property
+    def model(self) -> Path:
+        """Local files of the language model."""
+        return resolve_model(self.config.model)
+
+    @cached_property
+    def embedder(self) -> Path:
+        """Local files of the embedding model."""
+        return resolve_model(self.config.embedder)
+
+    # --- fingerprints -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stage_names(self) -> list[str]:
+        """The stages in order; one `tune/ARM` for every adapter that the compared arms use."""
+        adapters = [arm.adapter for arm in select_arms(self.config.compare.arms) if arm.adapter]
+        compare = ["compare"] if self.config.questions else []
+        return ["index", "pairs", *(f"tune/{adapter}" for adapter in dict.fromkeys(adapters)), *compare]
+
+    def stage_inputs(self, stage: str) -> dict[str, Any]:
+        """What the artefact of a stage depends on, by name, as hashes and settings."""
+        return self._inputs[stage]
+
+    @cached_property
+    def _inputs(self) -> dict[str, dict[str, Any]]:
+        from hybrid.retrieval.embed import fingerprint_folder
+
+        config = self.config
+        questions = fingerprint_files(self.questions) if self.questions else None
+        own = fingerprint_files(self.own_pairs) if self.own_pairs else None
+        model = fingerprint_folder(self.model)
+        inputs: dict[str, dict[str, Any]] = {
+            "index": {
+                "documents": fingerprint_files(self.documents),
+                "index settings": config.index,
+                "embedder": fingerprint_folder(self.embedder),
+            },
+        }
+        inputs["pairs"] = {
+            "index": fingerprint(**inputs["index"]),
+            "pairs settings": replace(config.pairs, file=None),
+            "own questions": own,
+            "questions": questions,
+            "prompt settings": config.prompt,
+            "seed": config.seed,
+        }
+        tune = {
+            "pairs": fingerprint(**inputs["pairs"]),
+            "tune settings": config.tune,
+            "model": model,
+            "seed": config.seed,
+        }
+        compare = {
+            "pairs": tune["pairs"],
+            "questions": questions,
+            "compare settings": config.compare,
+            "model": model,
+            "seed": config.seed,
+        }
+        for name in self.stage_names:
+            if name.startswith("tune/"):
+                inputs[name] = {**tune, "arm": name}
+                compare[name] = fingerprint(**inputs[name])
+        inputs["compare"] = compare
+        return inputs
+
+    def status(self) -> list[StageStatus]:
+        """Tells for every stage whether its artefact is fresh, stale or missing, and why."""
+        states = []
+        for stage in self.stage_names:
+            inputs = self.stage_inputs(stage)
+            manifest = read_manifest(self.path(stage))
+            if manifest is None:
+                begun = (self.store / "work" / stage).is_dir()
+                states.append(
+                    StageStatus(
+                        stage,
+                        "begun" if begun else "missing",
+                        "interrupted; run it again to go on" if begun else "never run",
+                    )
+                )
+            elif manifest["fingerprint"] == fingerprint(**inputs):
+                states.append(StageStatus(stage, "fresh", ""))
+            else:
+                changed = [
+                    name for name, value in inputs.items() if manifest["inputs"].get(name) != fingerprint(value=value)
+                ]
+                states.append(StageStatus(stage, "stale", "changed: " + ", ".join(changed)))
+        return states
+
+    # --- stages -------------------------------------------------------------------------------------------------------
+
+    def index(self, *, force: bool = False) -> StageResult:
+        """Reads, chunks and embeds the documents; unchanged ones are taken over."""
+        return self._stage("index", force, lambda work: stages.build_index(self, work))
+
+    def pairs(self, *, force: bool = False) -> StageResult:
+        """Makes the training pairs."""
+        self.index()
+        return self._stage("pairs", force, lambda work: stages.make_pairs(self, work))
+
+    def tune(self, *, force: bool = False) -> list[StageResult]:
+        """Trains one adapter for every compared arm that needs one."""
+        self.pairs()
+        return [
+            self._stage(
+                stage, force, lambda work, arm=stage.removeprefix("tune/"): stages.tune_adapter(self, work, arm)
+            )  # type: ignore[misc]
+            for stage in self.stage_names
+            if stage.startswith("tune/")
+        ]
+
+    def compare(self, *, force: bool = False) -> StageResult:
+        """Answers the questions with every arm and writes the report.
+
+        Raises:
+            QuestionError: The project has no question file.
+        """
+        if self.questions is None:
+            raise QuestionError(
+                f"nothing to compare on: set `questions` in {self.folder / CONFIG} to a JSONL file with question and answers"
+            )
+        self.tune()
+        return self._stage("compare", force, lambda work: stages.compare_arms(self, work))
+
+    def run(self, *, force: bool = False) -> list[StageResult]:
+        """Runs all stages that are not fresh; without a question file it ends after training."""
+        results = [self.index(force=force), self.pairs(force=force), *self.tune(force=force)]
+        return [*results, self.compare(force=force)] if self.questions else results
+
+    def _stage(self, stage: str, force: bool, build: Callable[[Path], Mapping[str, Any]]) -> StageResult:
+        inputs = self.stage_inputs(stage)
+        mark = fingerprint(**inputs)
+        with locked(self.store):
+            found = read_manifest(self.path(stage))
+            if found and found["fingerprint"] == mark and not force:
+                return StageResult(stage, True, found)
+            work = self.store / "work" / stage
+            if force:
+                shutil.rmtree(work, ignore_errors=True)
+            open_work(work, mark)
+            result = work / "result"
+            shutil.rmtree(result, ignore_errors=True)
+            result.mkdir()
+            started = time.perf_counter()
+            counts = build(work)
+            manifest = {
+                "stage": stage,
+                "fingerprint": mark,
+                "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
+                "versions": _versions(),
+                "seconds": round(time.perf_counter() - started, 1),
+                **counts,
+            }
+            publish(result, self.path(stage), manifest)
+            shutil.rmtree(work, ignore_errors=True)
+            return StageResult(stage, False, manifest)
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """The report of the last comparison.
+
+        Raises:
+            ArtefactError: There is none.
+        """
+        folder = self.path("compare")
+        try:
+            return Report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
+        except FileNotFoundError as error:
+            raise ArtefactError(
+                f"{self.folder} has no report yet; run: hybrid compare --project {self.folder}"
+            ) from error
+        except ValueError as error:
+            raise ArtefactError(
+                f"{folder / 'report.json'} is damaged; run: hybrid compare --force --project {self.folder}"
+            ) from error
+
+    def assistant(self, arm: str | None = None) -> Assistant:
+        """Loads the assistant of an arm; by default `hybrid` if it has been tuned, else `rag`.
+
+        Raises:
+            ConfigError: The arm is unknown.
+            ArtefactError: The project has no index, or the arm's adapter has not been trained.
+        """
+        if arm is None:
+            arm = "hybrid" if read_manifest(self.path("tune/hybrid")) else "rag"
+        if arm not in ARMS:
+            raise ConfigError(f"unknown arm {arm!r}; known are {', '.join(ARMS)}")
+        return stages.load_assistant(self, ARMS[arm])
+
+    def export(self, output: str | Path, arm: str = "hybrid") -> Path:
+        """Writes the tuned model of an arm, merged with its base, as a folder that transformers loads.
+
+        Raises:
+            ConfigError: The folder exists already.
+            ArtefactError: The adapter has not been trained.
+        """
+        output = Path(output)
+        if output.exists():
+            raise ConfigError(f"{output} exists already; choose a new folder")
+        return stages.export_model(self, output, arm)
+
+
+def _stored(path: str | Path, folder: Path) -> str:
+    """A path as hybrid.yaml keeps it: relative to the project, so that the two can move together."""
+    return Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,113 @@
+"""The one prompt: context first, question last.
+
+Training, serving and evaluation all render through this module. The context stands before the question so that many questions about
+one context share its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from hybrid.config import PromptConfig
+from hybrid.types import Chunk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A worked example that stands before the question in a few-shot prompt."""
+
+    question: str
+    answer: str
+    chunks: tuple[Chunk, ...] = ()
+
+
+class Fitted(NamedTuple):
+    """A context that fits its limit, and how many chunks had to leave."""
+
+    chunks: tuple[Chunk, ...]
+    dropped: int
+
+
+def render_context(chunks: Sequence[Chunk]) -> str:
+    """Numbers the chunks as the prompt shows them.
+
+    >>> render_context([Chunk("a#0-4", "a", 0, 4, "Wind", "Weather")])
+    '[1] Weather\\nWind'
+    """
+    return "\n\n".join(f"[{n}] {c.title}\n{c.text}" if c.title else f"[{n}]\n{c.text}" for n, c in enumerate(chunks, 1))
+
+
+def render_turn(question: str, chunks: Sequence[Chunk]) -> str:
+    """The user's turn; without chunks the question alone."""
+    return f"{render_context(chunks)}\n\nQuestion: {question}" if chunks else f"Question: {question}"
+
+
+def render_messages(
+    question: str, chunks: Sequence[Chunk], config: PromptConfig, shots: Sequence[Shot] = ()
+) -> list[Message]:
+    """Renders a prompt as chat messages; the model's answer would be the next one."""
+    with_context = bool(chunks) or any(shot.chunks for shot in shots)
+    system = config.instructions if with_context else config.closed_book
+    messages = [{"role": "system", "content": system.replace("{refusal}", config.refusal)}]
+    for shot in shots:
+        messages.append({"role": "user", "content": render_turn(shot.question, shot.chunks)})
+        messages.append({"role": "assistant", "content": shot.answer})
+    messages.append({"role": "user", "content": render_turn(question, chunks)})
+    return messages
+
+
+def to_text(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt as the model reads it: by its chat template, else as plain paragraphs that end in `Answer:`."""
+    if tokenizer.chat_template:
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    lines = [m["content"] if m["role"] != "assistant" else f"Answer: {m['content']}" for m in messages]
+    return "\n\n".join([*lines, "Answer:"])
+
+
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a rendered prompt; a chat template writes its own special tokens."""
+    return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
+
+
+def encode_answer(answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a target answer, closed by the token that ends a turn."""
+    lead = "" if tokenizer.chat_template else " "
+    ids = list(tokenizer(lead + answer, add_special_tokens=False)["input_ids"])
+    return [*ids, int(tokenizer.eos_token_id)]
+
+
+def fit_context(
+    question: str,
+    chunks: Sequence[Chunk],
+    keep: Sequence[str],
+    config: PromptConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    reserve: int = 0,
+) -> Fitted:
+    """Drops distractors, lowest rank first, until the prompt fits `config.max_tokens`.
+
+    Args:
+        question: The question.
+        chunks: The context in the order of the prompt.
+        keep: Ids of chunks that must stay (oracles); a context that does not fit with these alone is returned whole.
+        config: Holds the limit.
+        tokenizer: Counts the tokens.
+        reserve: Tokens of the answer, which count against the limit.
+    """
+    remaining = list(chunks)
+    while True:
+        text = to_text(render_messages(question, remaining, config), tokenizer)
+        if len(encode(text, tokenizer)) + reserve <= config.max_tokens:
+            break
+        removable = [chunk for chunk in remaining if chunk.id not in keep]
+        if not removable or len(remaining) == 1:
+            break
+        remaining.remove(removable[-1])
+    return Fitted(tuple(remaining), len(chunks) - len(remaining))

@@ -1,0 +1,73 @@
+"""Question files: JSONL with `question`, `answer` or `answers`, and optionally `id`, `gold`, `answerable`, `kind`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hybrid.errors import QuestionError
+from hybrid.types import Question
+
+
+def load_questions(path: Path) -> list[Question]:
+    """Reads a question file.
+
+    Raises:
+        QuestionError: The file is missing, empty or malformed; the message names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise QuestionError(f"question file {path} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise QuestionError(f"question file {path} cannot be read: {error}") from error
+    questions: list[Question] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        question = _question(line, f"{path}:{number}", number)
+        if question.id in seen:
+            raise QuestionError(f"{path}:{number}: id {question.id!r} was used on line {seen[question.id]}")
+        seen[question.id] = number
+        questions.append(question)
+    if not questions:
+        raise QuestionError(f"question file {path} holds no questions")
+    return questions
+
+
+def _question(line: str, where: str, number: int) -> Question:
+    try:
+        record: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise QuestionError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(record, dict):
+        raise QuestionError(f"{where}: expected an object, found {type(record).__name__}")
+    text = record.get("question")
+    if not isinstance(text, str) or not text.strip():
+        raise QuestionError(f"{where}: the field 'question' is missing or empty")
+    answers = record.get("answers", record.get("answer"))
+    answers = [answers] if isinstance(answers, str) else answers
+    answerable = record.get("answerable", answers != [])
+    if answers is None and answerable:
+        raise QuestionError(
+            f"{where}: the field 'answer' or 'answers' is missing; for a question without answer set \"answerable\": false"
+        )
+    answers = _strings(answers or [], "answers", where)
+    if answerable and not answers:
+        raise QuestionError(f"{where}: 'answers' is empty; for a question without answer set \"answerable\": false")
+    return Question(
+        id=str(record.get("id", record.get("_id", number))),
+        question=text.strip(),
+        answers=answers,
+        gold=_strings(record.get("gold") or [], "gold", where),
+        answerable=bool(answerable),
+        kind=str(record.get("kind", "")),
+    )
+
+
+def _strings(values: Any, name: str, where: str) -> tuple[str, ...]:  # noqa: ANN401
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise QuestionError(f"{where}: '{name}' must be a list of strings, found {values!r}")
+    return tuple(value for value in values if value.strip())

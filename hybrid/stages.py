@@ -1,0 +1,317 @@
+"""What each stage does: it reads the artefacts before it and fills the folder `result` in its work folder.
+
+Everything else in the work folder is the stage's own record of how far it came, from which an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from hybrid import advice
+from hybrid.arms import Arm, PromptChoice, Runner, append_replies, choose_prompt, read_replies, select_arms
+from hybrid.artefacts import read_manifest
+from hybrid.assistant import Assistant
+from hybrid.errors import ArtefactError
+from hybrid.eval.comparison import ArmRun, compare
+from hybrid.eval.report import write_report
+from hybrid.pairs.build import build_pairs
+from hybrid.pairs.export import export_pairs, read_pairs
+from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
+from hybrid.questions import load_questions
+from hybrid.retrieval.chunk import Chunker
+from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
+from hybrid.retrieval.index import Index
+from hybrid.retrieval.load import load_documents
+from hybrid.retrieval.retriever import Retriever
+from hybrid.tuning.tree import Example
+from hybrid.types import Chunk, Pair, Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hybrid.project import Project
+
+Counts = dict[str, Any]
+
+
+def build_index(project: Project, work: Path) -> Counts:
+    """Builds the index, taking over from the published one what did not change."""
+    loaded = load_documents(project.documents)
+    config = project.config.index
+    chunker = Chunker(project.embedder, config.chunk_tokens, config.overlap_tokens)
+    embedder = _embedder(project)
+    try:
+        old = Index.load(project.path("index")) if read_manifest(project.path("index")) else None
+    except ArtefactError as error:
+        sys.stderr.write(f"the old index is not used: {error}\n")
+        old = None
+    counts: Counts = {}
+    if old is None:
+        index = Index.build(loaded.documents, chunker, embedder)
+    else:
+        update = old.update(loaded.documents, chunker, embedder)
+        index = update.index
+        counts = {name: len(getattr(update, name)) for name in ("added", "changed", "deleted", "unchanged")}
+    index.save(work / "result")
+    for skipped in loaded.skipped:
+        sys.stderr.write(f"skipped {skipped.path}: {skipped.reason}\n")
+    return {
+        "documents": len(index.documents),
+        "chunks": len(index.chunks),
+        **counts,
+        "embedded": embedder.computed,
+        "skipped": [f"{skipped.path}: {skipped.reason}" for skipped in loaded.skipped],
+    }
+
+
+def make_pairs(project: Project, work: Path) -> Counts:
+    """Builds the pairs and exports them."""
+    config = project.config
+    index = Index.load(project.path("index"))
+    pairs = build_pairs(
+        documents=list(index.documents.values()),
+        chunks=index.chunks,
+        searcher=Retriever(index, _embedder(project)),
+        evaluation=load_questions(project.questions) if project.questions else [],
+        teacher=SyntaxTeacher(),
+        own=load_questions(project.own_pairs) if project.own_pairs else [],
+        journal=work / "drafts.jsonl",
+        config=config.pairs,
+        prompt=config.prompt,
+        seed=config.seed,
+    )
+    chunks = {chunk.id: chunk for chunk in index.chunks}
+    for name, part in (("train", pairs.train), ("dev", pairs.dev)):
+        export_pairs(work / "result", name, part, chunks, config.prompt)
+    return pairs.counts
+
+
+def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
+    """Trains the adapter of an arm: `hybrid` on contexts, `tuned` closed book on the same questions and answers."""
+    from transformers import AutoTokenizer
+
+    from hybrid.tuning.trainer import tune
+
+    index = Index.load(project.path("index"))
+    pairs = read_pairs(project.path("pairs") / "train.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(project.model)
+    chunks = {chunk.id: chunk for chunk in index.chunks}
+    examples, shortened = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
+    result = tune(
+        examples,
+        model_path=project.model,
+        output=work / "result",
+        settings=project.config.tune,
+        seed=project.config.seed,
+        checkpoints=work / "checkpoints",
+        notes={"arm": arm, "model": project.config.model},
+    )
+    return {"pairs": len(examples), "contexts shortened": shortened, **asdict(result)}
+
+
+def training_examples(
+    pairs: Sequence[Pair],
+    chunks: dict[str, Chunk],
+    project: Project,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    closed_book: bool,
+) -> tuple[list[Example], int]:
+    """Renders pairs to token ids.
+
+    Returns:
+        The examples, grouped by context, and how many pairs lost distractors to fit the longest prompt. Closed-book examples leave out
+        pairs whose answer is the refusal: without a context there is nothing to refuse for.
+    """
+    prompt = project.config.prompt
+    examples, shortened = [], 0
+    for pair in pairs:
+        if closed_book and pair.kind == "absent":
+            continue
+        answer = encode_answer(pair.answer, tokenizer)
+        context = [] if closed_book else [chunks[chunk] for chunk in pair.context]
+        fitted = fit_context(pair.question, context, pair.oracles, prompt, tokenizer, reserve=len(answer))
+        shortened += fitted.dropped > 0
+        text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
+        group = "closed book" if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
+        examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
+    return examples, shortened
+
+
+def compare_arms(project: Project, work: Path) -> Counts:
+    """Answers the questions with every arm and writes the report."""
+    config = project.config
+    assert project.questions is not None  # Project.compare refuses without one
+    questions = load_questions(project.questions)
+    if 0 < config.compare.limit < len(questions):
+        chosen = set(Random(config.seed).sample(range(len(questions)), config.compare.limit))
+        questions = [question for number, question in enumerate(questions) if number in chosen]
+    index = Index.load(project.path("index"))
+    retriever = Retriever(index, _embedder(project))
+    hits = retriever.search([question.question for question in questions], config.prompt.k)
+    runs, choices = [], []
+    for adapter in (None, "tuned", "hybrid"):
+        arms = [arm for arm in select_arms(config.compare.arms) if arm.adapter == adapter]
+        if not arms:
+            continue
+        runner = load_runner(project, adapter)
+        for arm in arms:
+            choice = PromptChoice("zero-shot", config.prompt.k, ())
+            if arm.name == "rag":
+                choices = _rag_prompts(project, work, runner, retriever, index)
+                choice = choices[0]
+            journal = work / f"{arm.name}.jsonl"
+            replies = runner.answer(
+                questions,
+                hits if arm.retrieval else [[] for _ in questions],
+                choice,
+                label=f"arm {arm.name}",
+                done=read_replies(journal),
+                record=lambda fresh, journal=journal: append_replies(journal, fresh),
+            )  # type: ignore[misc]
+            runs.append(ArmRun(arm.name, arm.description, tuple(replies)))
+        del runner
+        gc.collect()
+    order = list(config.compare.arms)
+    runs.sort(key=lambda run: order.index(run.name))
+    comparison = compare(questions, runs, k=config.prompt.k, seed=config.seed)
+    write_report(
+        comparison,
+        work / "result",
+        title=f"{project.folder.name}: which way answers best?",
+        facts=_facts(project, index, questions),
+        verdict=advice.verdict(comparison),
+        notes=_notes(choices),
+    )
+    return {
+        "questions": len(questions),
+        "arms": order,
+        "rag prompt": choices[0].name if choices else None,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _rag_prompts(
+    project: Project, work: Path, runner: Runner, retriever: Retriever, index: Index
+) -> list[PromptChoice]:
+    """The rag prompts tried on the training side, best first; the result is kept for a run that goes on."""
+    config = project.config
+    dev = [pair for pair in read_pairs(project.path("pairs") / "dev.jsonl") if pair.kind != "absent"]
+    train = [pair for pair in read_pairs(project.path("pairs") / "train.jsonl") if pair.kind != "absent"]
+    rng = Random(config.seed)
+    shot_pairs = rng.sample(train, min(config.compare.shots, len(train)))
+    shots = tuple(Shot(pair.question, pair.answer, (index.chunk(pair.oracles[0]),)) for pair in shot_pairs)
+    k = config.prompt.k
+    choices = [PromptChoice(f"zero-shot, k={n}", n, ()) for n in sorted({1, k})]
+    if shots:
+        choices += [PromptChoice(f"{len(shots)}-shot, k={n}", n, shots) for n in sorted({1, k})]
+    if not dev:
+        sys.stderr.write(
+            "no training-side questions to choose the rag prompt on; the zero-shot prompt with all chunks is the baseline\n"
+        )
+        return [choices[1 if k > 1 else 0]]
+    record = work / "rag_prompts.json"
+    if record.is_file():
+        scores = json.loads(record.read_text(encoding="utf-8"))
+    else:
+        chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
+        questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
+        scores = {choice.name: choice.f1 for choice in choose_prompt(runner, questions, retriever, choices)}
+        record.write_text(json.dumps(scores), encoding="utf-8")
+    return sorted((choice._replace(f1=scores[choice.name]) for choice in choices), key=lambda choice: -(choice.f1 or 0))
+
+
+def load_runner(project: Project, adapter: str | None) -> Runner:
+    """Loads the project's model, with an adapter if one is named.
+
+    Raises:
+        ArtefactError: The adapter has not been trained.
+    """
+    from transformers import AutoTokenizer
+
+    from hybrid.tuning.model import compute_dtype, default_device, load_base, load_tuned
+
+    if adapter is None:
+        device = default_device()
+        model: PreTrainedModel = load_base(
+            project.model, method="lora", dtype=compute_dtype("auto", device), device=device
+        ).eval()
+    else:
+        folder = project.path(f"tune/{adapter}")
+        if read_manifest(folder) is None:
+            raise ArtefactError(
+                f"the adapter {adapter!r} has not been trained; run: hybrid tune --project {project.folder}"
+            )
+        model = load_tuned(project.model, folder)  # type: ignore[assignment]
+    tokenizer = AutoTokenizer.from_pretrained(project.model)
+    compare_config = project.config.compare
+    return Runner(model, tokenizer, project.config.prompt, compare_config.max_new_tokens, compare_config.batch_tokens)
+
+
+def load_assistant(project: Project, arm: Arm) -> Assistant:
+    """Loads model and index of an arm."""
+    retriever = None
+    if arm.retrieval:
+        if read_manifest(project.path("index")) is None:
+            raise ArtefactError(f"{project.folder} has no index; run: hybrid index --project {project.folder}")
+        retriever = Retriever(Index.load(project.path("index")), _embedder(project))
+    return Assistant(
+        load_runner(project, arm.adapter), retriever, PromptChoice("zero-shot", project.config.prompt.k, ()), arm.name
+    )
+
+
+def _embedder(project: Project) -> CachedEmbedder:
+    return CachedEmbedder(SentenceEmbedder(project.embedder), project.store / "cache")
+
+
+def _facts(project: Project, index: Index, questions: Sequence[Question]) -> dict[str, str]:
+    config = project.config
+    pairs = read_manifest(project.path("pairs")) or {}
+    facts = {
+        "Model": config.model,
+        "Embedding model": config.embedder,
+        "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks of at most {config.index.chunk_tokens} tokens",
+        "Questions": f"{len(questions)}, of which {sum(not q.answerable for q in questions)} are not answered by the documents",
+        "Context": f"{config.prompt.k} chunks",
+        "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
+        "Seed": str(config.seed),
+    }
+    for adapter in ("tuned", "hybrid"):
+        manifest = read_manifest(project.path(f"tune/{adapter}"))
+        if manifest and f"tune/{adapter}" in project.stage_names:
+            facts[f"Training, {adapter}"] = (
+                f"{manifest['seconds']:.0f} s, {manifest['steps']} steps, method {config.tune.method}"
+            )
+    return facts
+
+
+def _notes(choices: Sequence[PromptChoice]) -> list[str]:
+    tried = "; ".join(f"{choice.name}: F1 {choice.f1:.3f}" for choice in choices if choice.f1 is not None)
+    return (
+        [f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried: {tried}."] if tried else []
+    )
+
+
+def _peak_memory_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+def export_model(project: Project, output: Path, arm: str) -> Path:
+    """Merges an arm's adapter into its base and writes the model."""
+    from hybrid.tuning.export import merge
+
+    folder = project.path(f"tune/{arm}")
+    if read_manifest(folder) is None:
+        raise ArtefactError(f"the adapter {arm!r} has not been trained; run: hybrid tune --project {project.folder}")
+    merge(project.model, folder, output)
+    return output

@@ -1,0 +1,138 @@
+"""The values that all parts of Hybrid exchange: frozen dataclasses without behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+PairKind = Literal["grounded", "multi", "absent", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source file or record.
+
+    Attributes:
+        id: Stable under re-ingestion: the path relative to the documents folder, or the record's id.
+        text: The text that spans refer to.
+        title: A heading for the reader; may be empty.
+        metadata: Free values of the source, such as its path or page count.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span `[start, end)` of a document's text: the unit that is indexed, retrieved and cited.
+
+    Attributes:
+        id: `document#start-end`.
+        document: Id of the document.
+        text: Exactly `document.text[start:end]`.
+        title: Title of the document.
+    """
+
+    id: str
+    document: str
+    start: int
+    end: int
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk with its score and rank (from 1) for one query."""
+
+    chunk: Chunk
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A verbatim span `[start, end)` of a document's text."""
+
+    document: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answers.
+
+    Attributes:
+        id: Unique within its file.
+        question: The question as a user would ask it.
+        answers: Acceptable answers; empty for an unanswerable question.
+        gold: Ids of the documents that hold the answer; may be empty.
+        answerable: False where the documents do not answer it.
+        kind: Free label for slices of the report.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
+    answerable: bool = True
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A grounded training example.
+
+    Attributes:
+        id: Stable for the same documents, settings and seed.
+        question: The question.
+        answer: The target answer.
+        context: Ids of the chunks the prompt shows, in order; empty for a closed-book pair.
+        oracles: Ids of the chunks that support the answer, whether or not the context shows them.
+        quotes: Spans of the oracle that prove the answer.
+        kind: `grounded`, `multi`, `absent` (the context shows no oracle) or `conflict`.
+        source: What made the pair, such as the teacher's name or the question file.
+    """
+
+    id: str
+    question: str
+    answer: str
+    context: tuple[str, ...]
+    oracles: tuple[str, ...]
+    quotes: tuple[Quote, ...] = ()
+    kind: PairKind = "grounded"
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where an answer is supported: passage number in the prompt and a span of the document."""
+
+    number: int
+    document: str
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An assistant's answer.
+
+    Attributes:
+        text: The answer as the user reads it.
+        citations: Supporting spans, best first; empty if the assistant abstained or nothing supports the text.
+        hits: What the retriever returned, in the order of the prompt.
+        abstained: True if the assistant said that the documents do not answer the question.
+        seconds: Wall time from question to last token.
+    """
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    abstained: bool = False
+    seconds: float = 0.0

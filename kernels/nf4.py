@@ -1,0 +1,81 @@
+"""Dequantisation of NF4 weights with double-quantised scales, bit-equal to bitsandbytes.
+
+Layout: the weight [N, K] is flattened row by row in blocks of 64; two 4-bit codes share a byte, the high half first.
+Each block's scale is an 8-bit code; the scales are quantised in blocks of 256 around a common offset:
+``scale = code_256[q] * absmax[block] + offset`` (two roundings, no fused multiply-add) and
+``weight = code_16[nibble] * scale``.
+"""
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class NestedScale(NamedTuple):
+    """The scales of the blocks, themselves quantised.
+
+    Attributes:
+        codes: uint8, one per block of weights.
+        code_256: float32 [256] values of the codes.
+        absmax: float32, one per block of scales.
+        offset: float32 scalar added to every scale.
+        blocksize: Scales per block.
+    """
+
+    codes: Tensor
+    code_256: Tensor
+    absmax: Tensor
+    offset: Tensor
+    blocksize: int
+
+
+def dequantize_nf4(
+    packed: Tensor,
+    code_16: Tensor,
+    scale: NestedScale | Tensor,
+    blocksize: int,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Returns the weight of the given shape and dtype.
+
+    Args:
+        packed: uint8 with (elements + 1) // 2 entries, of any shape.
+        code_16: float32 [16] values of the 4-bit codes.
+        scale: Quantised scales, or float32 scales, one per block.
+        blocksize: Weights per block.
+        shape: Shape of the weight; its last pair is half used if the number of elements is odd.
+        dtype: float32, float16 or bfloat16; rounded once, at the end.
+    """
+    if packed.is_cuda or os.environ.get("TRITON_INTERPRET") == "1":
+        from hybrid.kernels.nf4_triton import dequantize_nf4_triton
+
+        return dequantize_nf4_triton(packed, code_16, scale, blocksize, shape, dtype)
+    return dequantize_nf4_torch(packed, code_16, scale, blocksize, shape, dtype)
+
+
+def dequantize_nf4_torch(
+    packed: Tensor,
+    code_16: Tensor,
+    scale: NestedScale | Tensor,
+    blocksize: int,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """The torch twin of `dequantize_nf4`."""
+    elements = torch.Size(shape).numel()
+    flat = packed.reshape(-1)
+    pairs_B2 = code_16[torch.stack((flat >> 4, flat & 15), dim=1).int()]
+    weights = pairs_B2.reshape(-1)[:elements]
+    per_block = block_scales(scale).repeat_interleave(blocksize)[:elements]
+    return (weights * per_block).to(dtype).reshape(shape)
+
+
+def block_scales(scale: NestedScale | Tensor) -> Tensor:
+    """Returns the float32 scale of every block."""
+    if isinstance(scale, Tensor):
+        return scale
+    absmax = scale.absmax.repeat_interleave(scale.blocksize)[: scale.codes.numel()]
+    return scale.code_256[scale.codes.reshape(-1).int()] * absmax + scale.offset

@@ -1,0 +1,284 @@
+"""Embedders: texts to unit vectors."""
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.errors import ModelError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Vectors = NDArray[np.float32]
+
+_HASHED_WHOLE = 1 << 20
+_SAMPLES = 16
+_SAMPLE = 1 << 16
+_MODEL_FILES = {".json", ".txt", ".model", ".safetensors", ".bin", ".pt", ".onnx"}
+_SHOW_PROGRESS_FROM = 1000
+_SAVE_EVERY = 8192
+
+
+class Embedder(Protocol):
+    """Turns texts into float32 vectors `[n, d]` of length 1; their dot product is the cosine."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the weights: equal names give equal vectors."""
+
+    @property
+    def dimension(self) -> int:
+        """Length d of a vector."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts that are searched; an empty one raises ValueError."""
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts that search; an empty one raises ValueError."""
+
+
+def fingerprint_folder(path: Path) -> str:
+    """Identify the model in the folder `path` by 32 hexadecimal digits.
+
+    Hashed are the names, sizes and bytes of all configuration, tokenizer and weight files that are not hidden. Of a
+    file above 1 MiB 16 blocks of 64 KiB, evenly spaced from the first byte to the last, stand for the whole: training
+    moves every block, and a large model is identified in milliseconds. A byte changed between blocks goes unnoticed.
+
+    Raises:
+        ModelError: The folder does not exist or holds no such file.
+    """
+    files = sorted(
+        file.relative_to(path)
+        for file in path.rglob("*")
+        if file.suffix in _MODEL_FILES and file.is_file() and not _is_hidden(file.relative_to(path))
+    )
+    if not files:
+        raise ModelError(f"no model in {path}: the folder is missing or holds no model files")
+    digest = hashlib.sha256()
+    for file in files:
+        size = (path / file).stat().st_size
+        digest.update(f"{file.as_posix()}\0{size}\0".encode())
+        with (path / file).open("rb") as stream:
+            if size <= _HASHED_WHOLE:
+                digest.update(stream.read())
+                continue
+            for sample in range(_SAMPLES):
+                stream.seek((size - _SAMPLE) * sample // (_SAMPLES - 1))
+                digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()[:32]
+
+
+def _is_hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
+
+
+class SentenceEmbedder:
+    """A sentence-transformers model in a local folder, loaded by the first use.
+
+    Prompts that the model defines for questions and passages are applied. Passages longer than the model reads are cut
+    with a warning that counts them.
+
+    Args:
+        path: Folder of the model.
+        batch_size: Texts computed together.
+        device: torch device; the fastest present by default.
+    """
+
+    def __init__(self, path: str | Path, batch_size: int = 32, device: str | None = None) -> None:
+        self.path = Path(path)
+        self.batch_size = batch_size
+        self.device = device
+
+    @cached_property
+    def name(self) -> str:
+        """Fingerprint of the model's files.
+
+        Raises:
+            ModelError: The folder holds no model.
+        """
+        return fingerprint_folder(self.path)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector; loads the model."""
+        dimension = self._model.get_embedding_dimension()
+        if dimension is None:
+            raise ModelError(f"the model in {self.path} does not tell its dimension")
+        return dimension
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        if not self.path.is_dir():
+            raise ModelError(f"no embedding model at {self.path}: there is no such folder")
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            return SentenceTransformer(str(self.path), device=self.device, local_files_only=True)
+        except Exception as error:  # damaged files surface as errors of torch, safetensors, json and others
+            raise ModelError(f"the embedding model in {self.path} cannot be loaded: {error}") from error
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts that are searched: `[len(texts), d]`.
+
+        Raises:
+            ValueError: A text is empty.
+            ModelError: The model cannot be loaded, or returns values that are no numbers.
+        """
+        _refuse_empty(texts)
+        self._warn_of_cuts(texts)
+        return self._checked(self._model.encode_document(list(texts), **self._options(len(texts))), len(texts))
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts that search: `[len(texts), d]`.
+
+        Raises:
+            ValueError: A text is empty.
+            ModelError: The model cannot be loaded, or returns values that are no numbers.
+        """
+        _refuse_empty(texts)
+        return self._checked(self._model.encode_query(list(texts), **self._options(len(texts))), len(texts))
+
+    def _options(self, texts: int) -> dict[str, Any]:
+        # The model sorts by length itself, so that a batch holds texts of like length.
+        return {
+            "batch_size": self.batch_size,
+            "normalize_embeddings": True,
+            "convert_to_numpy": True,
+            "show_progress_bar": texts >= _SHOW_PROGRESS_FROM,
+        }
+
+    def _checked(self, vectors: Any, texts: int) -> Vectors:  # noqa: ANN401 - one of six types by the arguments
+        checked = np.asarray(vectors, dtype=np.float32).reshape(texts, self.dimension)
+        if not np.isfinite(checked).all():
+            raise ModelError(f"the embedding model in {self.path} returned values that are no numbers")
+        return checked
+
+    def _warn_of_cuts(self, texts: Sequence[str]) -> None:
+        limit = self._model.max_seq_length
+        # A token has at least one character, nearly always, so short texts need no counting.
+        long = [text for text in texts if limit is not None and len(text) > limit - 2]
+        if limit is None or not long:
+            return
+        lengths = map(len, self._model.tokenizer(long, truncation=False, verbose=False)["input_ids"])
+        if cut := sum(length > limit for length in lengths):
+            warnings.warn(f"{cut} of {len(texts)} passages are longer than the {limit} tokens that the embedding "
+                          "model reads; what comes after is not found by search", stacklevel=3)  # fmt: skip
+
+
+def _refuse_empty(texts: Sequence[str]) -> None:
+    for position, text in enumerate(texts):
+        if not text.strip():
+            raise ValueError(f"text {position} of {len(texts)} is empty; some models give no numbers for it")
+
+
+class _Stored(NamedTuple):
+    keys: NDArray[np.uint8]
+    vectors: Vectors
+
+
+class CachedEmbedder:
+    """An embedder that computes each passage once and keeps its vector in `folder`.
+
+    One file for each model holds keys `[n, 32]`, the SHA-256 of model name and text, beside vectors `[n, d]`, so that
+    both are replaced together. It is written every 8192 new passages, so that an interrupted run continues. Questions
+    are not kept.
+
+    Attributes:
+        computed: Passages computed so far by this object.
+        reused: Passages found in the cache or earlier in the same call.
+    """
+
+    def __init__(self, inner: Embedder, folder: Path) -> None:
+        self.inner = inner
+        self.folder = folder
+        self.computed = 0
+        self.reused = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the inner embedder: the vectors are the same."""
+        return self.inner.name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.inner.dimension
+
+    @property
+    def file(self) -> Path:
+        """Where the vectors of this model are kept."""
+        return self.folder / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.safetensors"
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        """Embed questions without the cache."""
+        return self.inner.embed_questions(texts)
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Embed passages `[len(texts), d]`, computing those that the cache does not hold.
+
+        Raises:
+            ValueError: A text is empty.
+        """
+        _refuse_empty(texts)
+        if not texts:
+            return self.inner.embed_passages(texts)
+        keys = [self._key(text) for text in texts]
+        known = self._known
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        self.computed += len(missing)
+        self.reused += len(texts) - len(missing)
+        todo = list(missing.items())
+        for start in range(0, len(todo), _SAVE_EVERY):
+            part = todo[start : start + _SAVE_EVERY]
+            vectors = self.inner.embed_passages([text for _, text in part])
+            known.update(zip((key for key, _ in part), vectors, strict=True))
+            self._save()
+        return np.stack([known[key] for key in keys])
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.sha256(f"{self.name}\0{text}".encode()).digest()
+
+    @cached_property
+    def _known(self) -> dict[bytes, Vectors]:
+        if not self.file.is_file():
+            return {}
+        try:
+            stored = _read_cache(self.file)
+        except Exception as error:  # whatever is wrong with a cache, the way out is to compute again
+            warnings.warn(f"{self.file} is damaged and is computed again: {error}", stacklevel=4)
+            return {}
+        return {key.tobytes(): vector for key, vector in zip(stored.keys, stored.vectors, strict=True)}
+
+    def _save(self) -> None:
+        from safetensors.numpy import save_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        keys = np.frombuffer(b"".join(self._known), dtype=np.uint8).reshape(-1, 32)
+        vectors = np.stack(list(self._known.values()))
+        handle, partial = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+        os.close(handle)
+        try:
+            save_file({"keys": keys, "vectors": vectors}, partial)
+            os.replace(partial, self.file)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+
+def _read_cache(file: Path) -> _Stored:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(file)
+    stored = _Stored(tensors["keys"], tensors["vectors"])
+    if stored.keys.shape != (len(stored.vectors), 32):
+        raise ValueError(f"{stored.keys.shape} keys for {len(stored.vectors)} vectors")
+    if not np.allclose(np.linalg.norm(stored.vectors, axis=1), 1, atol=1e-3):
+        raise ValueError("its vectors are not of length 1")
+    return stored

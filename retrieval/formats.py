@@ -1,0 +1,170 @@
+"""File formats: the bytes of one file to text, title and metadata."""
+
+import re
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from hybrid.errors import DependencyError
+
+_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_CONTENT = ["script", "style", "noscript", "template", "nav", "footer", "aside", "form", "button", "svg"]
+_BLOCKS = [
+    "address", "article", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption", "figure", "h1", "h2", "h3", "h4",
+    "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "ul",
+]  # fmt: skip
+
+
+class Unreadable(Exception):
+    """A file gives no text; the message says why."""
+
+
+class Content(NamedTuple):
+    """What a file holds; `title` is empty where the file names none."""
+
+    text: str
+    title: str = ""
+    metadata: Mapping[str, str] = {}
+
+
+def decode(data: bytes) -> str:
+    r"""Decode UTF-8, or UTF-16 where a byte order mark announces it; the mark is dropped, line ends are kept.
+
+    Raises:
+        Unreadable: The bytes are neither.
+
+    >>> decode(b"\xef\xbb\xbfcaf\xc3\xa9\r\n")
+    'café\r\n'
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"broken UTF-16 text at offset {error.start}") from None
+    if b"\x00" in data:
+        raise Unreadable("binary data, not text")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # The decoder counts from behind the mark.
+        offset = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        reason = f"not UTF-8 text: byte 0x{data[offset]:02x} at offset {offset}; convert it, e.g. with iconv"
+        raise Unreadable(reason) from None
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which PDF files and JSON escapes can smuggle in and which no file can store."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def read_plain(data: bytes) -> Content:
+    """Read plain text verbatim."""
+    return Content(decode(data))
+
+
+def read_markdown(data: bytes) -> Content:
+    r"""Read Markdown verbatim; the title is the first `# heading` outside fenced code.
+
+    >>> read_markdown(b"# Pump #\n\nReplace it.").title
+    'Pump'
+    """
+    text = decode(data)
+    heading = _HEADING.search(_FENCED.sub("", text))
+    return Content(text, heading[1] if heading else "")
+
+
+def read_html(data: bytes) -> Content:
+    """Read the main text of a page: paragraphs apart by an empty line, a table row on each line.
+
+    Raises:
+        Unreadable: The bytes are no text in UTF-8 or the declared encoding.
+        DependencyError: BeautifulSoup is missing.
+    """
+    try:
+        from bs4 import BeautifulSoup
+    except ImportError:
+        raise DependencyError("beautifulsoup4", "documents") from None
+    soup = BeautifulSoup(_decode_html(data), "html.parser")
+    title = " ".join(soup.title.get_text().split()) if soup.title else ""
+    for tag in soup(_NOT_CONTENT):
+        tag.decompose()
+    main = soup.find("main") or soup.find("article") or soup.body or soup
+    if soup.title:
+        soup.title.decompose()
+    return Content(_html_text(main), title)
+
+
+def _decode_html(data: bytes) -> str:
+    try:
+        return decode(data)
+    except Unreadable:
+        from bs4.dammit import EncodingDetector
+
+        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+        try:
+            return data.decode(declared or "utf-8")
+        except (LookupError, UnicodeDecodeError):
+            pass
+        raise
+
+
+def _html_text(root: Any) -> str:  # noqa: ANN401 - bs4 is not typed
+    # Type str and no subclass: comments, doctypes and the like are subclasses of NavigableString.
+    for comment in root.find_all(string=lambda node: type(node).__name__ != "NavigableString"):
+        comment.extract()
+    for node in root.find_all(string=True):
+        if node.find_parent("pre") is None:
+            node.replace_with(re.sub(r"\s+", " ", node))
+    # Inner rows come later in the page, so a table within a table is flattened first.
+    for row in reversed(root.find_all("tr")):
+        cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
+        row.replace_with("\n" + " | ".join(cells) + "\n")
+    for block in root.find_all(_BLOCKS):
+        block.insert_before("\n\n")
+        block.insert_after("\n\n")
+    paragraphs = (part.strip() for part in re.split(r"\n[ \t]*\n", root.get_text()))
+    return "\n\n".join(re.sub(r"[ \t]*\n[ \t]*(?=\S)", "\n", part) for part in paragraphs if part)
+
+
+def read_pdf(data: bytes) -> Content:
+    """Read the text layer of a PDF; pages are apart by an empty line.
+
+    The metadata hold `pages`, the number of pages, and `page_starts`, the offset of each page in the text.
+
+    Raises:
+        Unreadable: The file is damaged, asks for a password or has no text layer.
+        DependencyError: pypdf is missing.
+    """
+    try:
+        from pypdf import PdfReader
+    except ImportError:
+        raise DependencyError("pypdf", "documents") from None
+    try:
+        reader = PdfReader(BytesIO(data))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise Unreadable("encrypted PDF: asks for a password")
+        pages = [encodable(page.extract_text()).replace("\f", "\n").strip() for page in reader.pages]
+        title = reader.metadata.title if reader.metadata else None
+    except Unreadable:
+        raise
+    except Exception as error:  # pypdf raises whatever its parser stumbles over, from KeyError to RecursionError
+        raise Unreadable(f"damaged or unsupported PDF: {type(error).__name__}: {error}") from None
+    if not any(pages):
+        raise Unreadable(f"PDF without text on its {len(pages)} pages: probably scanned; run OCR first")
+    starts = [0]
+    for page in pages[:-1]:
+        starts.append(starts[-1] + len(page) + 2)
+    metadata = {"pages": str(len(pages)), "page_starts": ",".join(map(str, starts))}
+    return Content("\n\n".join(pages), encodable(title or "").strip(), metadata)
+
+
+READERS: Mapping[str, Callable[[bytes], Content]] = {
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".txt": read_plain,
+    ".html": read_html,
+    ".htm": read_html,
+    ".pdf": read_pdf,
+}

@@ -1,0 +1,77 @@
+"""Questions to hits."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hybrid.errors import ArtefactError
+from hybrid.retrieval.embed import Embedder
+from hybrid.retrieval.index import Index, Nearest
+from hybrid.types import Hit
+
+
+class Searcher(Protocol):
+    """Finds chunks."""
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return up to `k` hits for each question, best first."""
+
+    def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return up to `k` other chunks for each chunk, most similar first."""
+
+
+class Retriever:
+    """Searches an index by the cosine of question and chunk.
+
+    Args:
+        index: Where to search.
+        embedder: The one that built the index.
+
+    Raises:
+        ArtefactError: Another embedder built the index.
+    """
+
+    def __init__(self, index: Index, embedder: Embedder) -> None:
+        if embedder.name != index.meta.embedder:
+            raise ArtefactError(
+                f"the index was built by the embedder {index.meta.embedder!r}, not by {embedder.name!r}; "
+                "run `hybrid index` again"
+            )
+        self.index = index
+        self.embedder = embedder
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        """Find the `k` best chunks, or all if there are fewer, for each question; equal scores keep the index's order.
+
+        Raises:
+            ValueError: `k` is below 1, or a question is empty.
+        """
+        _check_k(k)
+        if not questions:
+            return []
+        return [self._hits(found) for found in self.index.nearest(self.embedder.embed_questions(questions), k)]
+
+    def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
+        """Find the `k` chunks most similar to each of the given ones, which is not among its own neighbours.
+
+        Raises:
+            ValueError: `k` is below 1.
+            KeyError: A chunk is not in the index.
+        """
+        _check_k(k)
+        positions = [self.index.position(key) for key in chunk_ids]
+        found = self.index.nearest(self.index.vectors[positions], k + 1)
+        return [self._hits(_without(nearest, own), k) for nearest, own in zip(found, positions, strict=True)]
+
+    def _hits(self, nearest: Nearest, k: int | None = None) -> list[Hit]:
+        ranked = enumerate(zip(nearest.positions[:k], nearest.scores[:k], strict=True), start=1)
+        return [Hit(self.index.chunks[position], score, rank) for rank, (position, score) in ranked]
+
+
+def _without(nearest: Nearest, position: int) -> Nearest:
+    pairs = [pair for pair in zip(*nearest, strict=True) if pair[0] != position]
+    return Nearest(tuple(place for place, _ in pairs), tuple(score for _, score in pairs))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")

@@ -1,0 +1,156 @@
+"""Scores of one answer. The SQuAD reference below restates the official v1.1 script for ASCII text."""
+
+import re
+import string
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+from hybrid.errors import EvaluationError
+from hybrid.eval.answers import (
+    UNSCORED,
+    WRONG,
+    contains,
+    exact_match,
+    normalise,
+    rouge_l,
+    score_answer,
+    token_f1,
+    tokens,
+)
+from hybrid.types import Question
+
+METRICS = [exact_match, token_f1, contains, rouge_l]
+ascii_text = st.text(alphabet=string.ascii_letters + string.digits + " .,'-$%?", max_size=40)
+
+
+def squad_normalise(text: str) -> str:
+    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def squad_f1(prediction: str, gold: str) -> float:
+    predicted, wanted = squad_normalise(prediction).split(), squad_normalise(gold).split()
+    same = sum((Counter(predicted) & Counter(wanted)).values())
+    if same == 0:
+        return 0.0
+    precision, recall = same / len(predicted), same / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+@settings(deadline=None)
+@given(ascii_text)
+def test_normalise_equals_squad(text: str) -> None:
+    expected = squad_normalise(text)
+    assert normalise(text) == (expected or " ".join(text.lower().split()))
+
+
+@settings(deadline=None)
+@given(ascii_text.filter(squad_normalise), st.lists(ascii_text.filter(squad_normalise), min_size=1, max_size=3))
+def test_f1_and_exact_match_equal_squad(prediction: str, golds: list[str]) -> None:
+    assert token_f1(prediction, golds) == pytest.approx(max(squad_f1(prediction, gold) for gold in golds))
+    assert exact_match(prediction, golds) == max(squad_normalise(prediction) == squad_normalise(g) for g in golds)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "golds", "em", "f1"),
+    [
+        ("The Denver Broncos!", ["Denver Broncos"], 1.0, 1.0),
+        ("an  apple\n a day", ["apple day"], 1.0, 1.0),
+        ("Broncos", ["Denver Broncos", "The Denver Broncos"], 0.0, 2 / 3),
+        ("gold gold", ["gold"], 0.0, 2 / 3),
+        ("Carolina Panthers", ["Denver Broncos"], 0.0, 0.0),
+        ("", ["Denver Broncos"], 0.0, 0.0),
+        ("10,000", ["10000"], 1.0, 1.0),
+        ("Denver", [], 0.0, 0.0),
+    ],
+)
+def test_known_examples(prediction: str, golds: list[str], em: float, f1: float) -> None:
+    assert exact_match(prediction, golds) == em
+    assert token_f1(prediction, golds) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    "text", ["東京", "Москва", "القاهرة", "प्रकाश", "กรุงเทพ", "서울", "Αθήνα", "ירושלים", "+", "The", "A"]
+)
+def test_no_script_normalises_to_nothing(text: str) -> None:
+    assert normalise(text)
+    for metric in (exact_match, token_f1, contains):
+        assert metric(text, [text]) == 1.0
+
+
+@pytest.mark.parametrize("text", ["東京", "Москва", "القاهرة", "प्रकाश", "กรุงเทพ", "서울"])
+def test_rouge_sees_every_script(text: str) -> None:
+    assert rouge_l(text, [text]) == 1.0
+
+
+def test_unspaced_scripts_are_scored_by_character() -> None:
+    assert token_f1("中国的首都是北京。", ["北京"]) == pytest.approx(2 * (2 / 8) / (2 / 8 + 1))
+    assert contains("中国的首都是北京。", ["北京"]) == 1.0
+    assert contains("中国的首都是南京。", ["北京"]) == 0.0
+
+
+def test_composed_and_decomposed_accents_are_equal() -> None:
+    assert exact_match("cafe\u0301", ["caf\u00e9"]) == 1.0
+
+
+def test_symbols_alone_are_told_apart() -> None:
+    assert exact_match("+", ["-"]) == 0.0
+    assert exact_match("", ["the"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "expected"),
+    [
+        ("It takes 15 days", "5", 0.0),
+        ("It takes 5 days", "5", 1.0),
+        ("the answer is: Every 200 hours.", "every 200 hours", 1.0),
+        ("hours 200 every", "every 200 hours", 0.0),
+        ("every 200 or 300 hours", "every 200 hours", 0.0),
+        ("", "5", 0.0),
+        ("anything", "", 0.0),
+    ],
+)
+def test_contains_asks_for_a_run_of_tokens(prediction: str, gold: str, expected: float) -> None:
+    assert contains(prediction, [gold]) == expected
+
+
+@settings(deadline=None)
+@given(ascii_text, ascii_text)
+def test_rouge_equals_rouge_score_on_ascii(prediction: str, gold: str) -> None:
+    expected = RougeScorer(["rougeL"]).score(gold, prediction)["rougeL"].fmeasure
+    assert rouge_l(prediction, [gold]) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=3))
+def test_bounds_and_order_of_golds(prediction: str, golds: list[str]) -> None:
+    for metric in METRICS:
+        value = metric(prediction, golds)
+        assert 0.0 <= value <= 1.0
+        assert value == metric(prediction, golds[::-1])
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_f1_is_symmetric_and_exact_match_is_the_strictest(left: str, right: str) -> None:
+    assert token_f1(left, [right]) == pytest.approx(token_f1(right, [left]))
+    if exact_match(left, [right]) and tokens(right):
+        assert token_f1(left, [right]) == pytest.approx(1.0)
+        assert contains(left, [right]) == 1.0
+
+
+def test_score_answer() -> None:
+    question = Question("q", "When?", answers=("every 200 hours",))
+    assert score_answer("Every 200 hours.", question, False) == (1.0, 1.0, 1.0, 1.0)
+    assert score_answer("Every 200 hours.", question, True) == WRONG
+    assert score_answer("", question, False) == WRONG
+    assert score_answer("Every 200 hours.", Question("q", "?", answerable=False), False) == UNSCORED
+
+
+def test_an_answerable_question_needs_an_answer() -> None:
+    with pytest.raises(EvaluationError, match="'q7' has no answers"):
+        score_answer("x", Question("q7", "?"), False)

@@ -1,0 +1,137 @@
+"""Attention of context trees, and its registration with transformers under the name `hybrid_tree`.
+
+The layout of a row reaches the attention function as a keyword argument of the model call:
+``body(input_ids=..., position_ids=..., layout=batch.layout)``.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+
+from hybrid.errors import TrainingError
+from hybrid.tuning.batch import TreeLayout, TreeSpan
+
+NAME = "hybrid_tree"
+
+
+def tree_attention(q_BHLD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, layout: TreeLayout, scale: float) -> Tensor:
+    """Attends within each tree: prefix rows causally, branch rows to the prefix and causally to their own branch.
+
+    The branches of a tree are padded to one batch `[G, s]` beside copies of the prefix keys: on two cores with P=450,
+    s=40, G=12 this took half the time of one dense masked call, forward and backward, and a quarter of two flash
+    passes merged by their log-sum-exp.
+
+    Args:
+        q_BHLD: Queries, [1, heads, L, dim].
+        k_BKLD: Keys, [1, key-value heads, L, dim].
+        v_BKLD: Values, as the keys.
+        layout: Spans that cover all L tokens.
+        scale: Factor of the scores.
+
+    Returns:
+        [1, heads, L, dim].
+    """
+    return torch.cat([_attend(q_BHLD, k_BKLD, v_BKLD, tree, scale) for tree in layout.trees], dim=2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, tree: TreeSpan, scale: float) -> Tensor:
+    start, fork = tree.start, tree.start + tree.prefix
+    end = fork + sum(tree.branches)
+    if not tree.prefix and len(tree.branches) == 1:
+        return _causal(q[:, :, start:end], k[:, :, start:end], v[:, :, start:end], scale)
+    prefix_BHPD = _causal(q[:, :, start:fork], k[:, :, start:fork], v[:, :, start:fork], scale)
+    own_GHsD = _pad(q[:, :, fork:end], tree.branches)
+    keys_GKTD = torch.cat([_repeat(k[:, :, start:fork], tree), _pad(k[:, :, fork:end], tree.branches)], dim=2)
+    values_GKTD = torch.cat([_repeat(v[:, :, start:fork], tree), _pad(v[:, :, fork:end], tree.branches)], dim=2)
+    if q.is_cuda:  # CUDA has no fused kernel for a mask together with grouped heads
+        groups = q.shape[1] // k.shape[1]
+        keys_GKTD, values_GKTD = keys_GKTD.repeat_interleave(groups, 1), values_GKTD.repeat_interleave(groups, 1)
+    mask_sT = _branch_mask(tree.prefix, max(tree.branches), q.device)
+    out_GHsD = scaled_dot_product_attention(
+        own_GHsD, keys_GKTD, values_GKTD, attn_mask=mask_sT, scale=scale, enable_gqa=not q.is_cuda
+    )
+    return torch.cat([prefix_BHPD, _unpad(out_GHsD, tree.branches)], dim=2)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+
+
+def _repeat(prefix_BKPD: Tensor, tree: TreeSpan) -> Tensor:
+    return prefix_BKPD.expand(len(tree.branches), -1, -1, -1)
+
+
+def _pad(heads_BHSD: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """[1, heads, sum of lengths, dim] -> [G, heads, longest, dim], padded with zeros."""
+    rows_SHD = heads_BHSD[0].transpose(0, 1)
+    grid = (len(lengths), max(lengths))
+    if len(set(lengths)) > 1:
+        empty = rows_SHD.new_zeros((grid[0] * grid[1], *rows_SHD.shape[1:]))
+        rows_SHD = empty.index_copy(0, _slots(lengths, rows_SHD.device), rows_SHD)
+    return rows_SHD.unflatten(0, grid).transpose(1, 2)
+
+
+def _unpad(heads_GHsD: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """The inverse of `_pad`."""
+    rows_SHD = heads_GHsD.transpose(1, 2).flatten(0, 1)
+    if len(set(lengths)) > 1:
+        rows_SHD = rows_SHD.index_select(0, _slots(lengths, rows_SHD.device))
+    return rows_SHD.transpose(0, 1).unsqueeze(0)
+
+
+@lru_cache(maxsize=256)
+def _slots(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Returns where each branch row lies in the padded grid; cached, as every layer of a step asks for the same."""
+    longest = max(lengths)
+    return torch.cat([torch.arange(n) + index * longest for index, n in enumerate(lengths)]).to(device)
+
+
+@lru_cache(maxsize=256)
+def _branch_mask(prefix: int, longest: int, device: torch.device) -> Tensor:
+    """Returns the [s, P + s] mask of a branch; padding follows a branch's own tokens, so causality hides it."""
+    return torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    layout: TreeLayout,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Adapts `tree_attention` to transformers: heads before tokens in, tokens before heads out."""
+    return tree_attention(query, key, value, layout, scaling).transpose(1, 2), None
+
+
+def no_mask(*_: object, **__: object) -> None:
+    """Builds no mask: the layout says who sees whom."""
+
+
+def check_supported(config: PreTrainedConfig) -> None:
+    """Refuses models whose attention or logits `hybrid_tree` does not reproduce.
+
+    Raises:
+        TrainingError: The model has a sliding window, soft-capped logits, scaled logits or layers that are not full
+            attention; the message names the setting.
+    """
+    values = config.to_dict()
+    name = values.get("model_type")
+    for key in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if values.get(key) not in (None, 1, 1.0):
+            raise TrainingError(f"tuning does not support {name!r} models with {key} = {values[key]!r} yet")
+    others = sorted(set(values.get("layer_types") or ()) - {"full_attention"})
+    if others:
+        raise TrainingError(f"tuning does not support {name!r} models with layers of type {', '.join(others)} yet")
+
+
+def register() -> None:
+    """Makes `hybrid_tree` known to transformers; calling it again changes nothing."""
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, no_mask)

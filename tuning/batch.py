@@ -1,0 +1,103 @@
+"""From a row of context trees to the tensors of one forward pass."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybrid.tuning.tree import Row
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSpan:
+    """Where one tree lies in its row.
+
+    Attributes:
+        start: First token.
+        prefix: Number of prefix tokens; may be 0.
+        branches: Number of tokens of each branch; they follow the prefix without gaps.
+    """
+
+    start: int
+    prefix: int
+    branches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLayout:
+    """Spans of all trees of a row, as host integers: slicing by them makes no device wait."""
+
+    trees: tuple[TreeSpan, ...]
+
+
+class TreeBatch(NamedTuple):
+    """One row of `L` tokens with `M` predictions.
+
+    Attributes:
+        input_ids: [1, L].
+        position_ids: [1, L]; each branch starts at the length of its prefix.
+        segments: [L, 3] prefix start, prefix end, own start: a token sees [prefix start, prefix end) and from its own
+            start to itself.
+        predict_index: [M] rows that predict a target; a prefix row that starts several answers repeats.
+        targets: [M] token to predict.
+        weights: [M] float32 weight of each prediction.
+        layout: The same spans as host integers.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    segments: Tensor
+    predict_index: Tensor
+    targets: Tensor
+    weights: Tensor
+    layout: TreeLayout
+
+
+def collate(row: Row) -> TreeBatch:
+    """Lays the trees of a row out one after another."""
+    ids_L: list[int] = []
+    positions_L: list[int] = []
+    segments_L: list[tuple[int, int, int]] = []
+    predict_M: list[int] = []
+    targets_M: list[int] = []
+    spans: list[TreeSpan] = []
+    for tree in row:
+        start, prefix = len(ids_L), len(tree.prefix_ids)
+        spans.append(TreeSpan(start, prefix, tuple(branch.tokens for branch in tree.branches)))
+        ids_L += tree.prefix_ids
+        positions_L += range(prefix)
+        segments_L += [(start, start, start)] * prefix
+        for branch in tree.branches:
+            own = len(ids_L)
+            ids_L += branch.prompt_ids + branch.answer_ids
+            positions_L += range(prefix, prefix + branch.tokens)
+            segments_L += [(start, start + prefix, own)] * branch.tokens
+            # Without prompt tokens of its own, the branch's first answer token is predicted by the prefix's last row.
+            first = own + len(branch.prompt_ids) - 1 if branch.prompt_ids else start + prefix - 1
+            predict_M += [first, *range(own + len(branch.prompt_ids), own + branch.tokens - 1)]
+            targets_M += branch.answer_ids
+    return TreeBatch(
+        input_ids=torch.tensor([ids_L]),
+        position_ids=torch.tensor([positions_L]),
+        segments=torch.tensor(segments_L),
+        predict_index=torch.tensor(predict_M),
+        targets=torch.tensor(targets_M),
+        weights=torch.ones(len(targets_M)),
+        layout=TreeLayout(tuple(spans)),
+    )
+
+
+def branch_starts(tree: TreeSpan) -> list[int]:
+    """Returns the first token of every branch of a tree."""
+    return list(accumulate(tree.branches[:-1], initial=tree.start + tree.prefix))
+
+
+def visible_mask(segments_L3: Tensor) -> Tensor:
+    """Returns the boolean [L, L] mask of what each token sees: the definition that fast attention is tested against."""
+    key_L = torch.arange(len(segments_L3), device=segments_L3.device)
+    prefix_start, prefix_end, own = segments_L3.T.unsqueeze(-1)
+    in_prefix_LL: Tensor = (key_L >= prefix_start) & (key_L < prefix_end)
+    in_branch_LL: Tensor = (key_L >= own) & (key_L <= key_L.unsqueeze(-1))
+    return in_prefix_LL | in_branch_LL

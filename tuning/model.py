@@ -1,0 +1,182 @@
+"""Loads base models for tuning and tuned models for use, both by the same code, so that they compute the same."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from hybrid.errors import ArtefactError, ModelError
+from hybrid.tuning.settings import DtypeName, Method, Weights
+
+RECORD = "hybrid.json"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class TunedRecord:
+    """What hybrid.json beside an adapter says about the base it was trained on.
+
+    Attributes:
+        method: How it was trained; `qlora` needs a base rounded to NF4.
+        weights: How the base was kept in training; either way computes the same.
+        dtype: Data type of the computation in training.
+        notes: The caller's, such as a fingerprint of the base.
+    """
+
+    method: Method
+    weights: str
+    dtype: str
+    notes: Mapping[str, str]
+
+
+def default_device() -> torch.device:
+    """Returns the GPU if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def compute_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """Returns the dtype of a name; "auto" is bfloat16 where the device has instructions for its products."""
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def resolve_weights(weights: Weights, device: torch.device) -> Weights:
+    """Returns "nf4" or "resident"; "auto" keeps weights packed on a GPU, where memory is short, and not on a CPU."""
+    if weights != "auto":
+        return weights
+    return "nf4" if device.type == "cuda" else "resident"
+
+
+def load_base(
+    path: Path | str,
+    *,
+    method: Method,
+    weights: Weights = "auto",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """Loads a causal language model from local files.
+
+    Args:
+        path: Folder of the model.
+        method: `qlora` rounds every linear layer but the LM head to NF4 with double quantisation.
+        weights: For `qlora`: keep the packed weights, or the rounded ones in `dtype`.
+        dtype: Of the weights and the computation.
+        device: Where the model lies; the GPU if there is one.
+
+    Raises:
+        ModelError: The files cannot be loaded.
+    """
+    device = device or default_device()
+    packed = method == "qlora" and resolve_weights(weights, device) == "nf4"
+    options: dict[str, Any] = {"quantization_config": _nf4_config(dtype)} if packed else {}
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load the model in {path}: {error}") from error
+    if method == "qlora" and not packed:
+        round_to_nf4(model)
+    return model
+
+
+def round_to_nf4(model: PreTrainedModel) -> None:
+    """Replaces the weight of every linear layer but the LM head by what its NF4 form dequantises to, in place."""
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    for module in model.modules():
+        if type(module) is nn.Linear and module is not head:
+            packed, state = quantize_4bit(module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4")
+            module.weight.data.copy_(dequantize_4bit(packed, state))
+
+
+def load_tuned(
+    path: Path | str,
+    tuned: Path,
+    *,
+    weights: Weights = "auto",
+    dtype: DtypeName = "auto",
+    device: torch.device | None = None,
+) -> PreTrainedModel | PeftModel:
+    """Loads a tuned model for inference on the kind of base it was trained on.
+
+    Args:
+        path: Folder of the base model; not read for a fully tuned model.
+        tuned: Output folder of `tune`, or a plain PEFT adapter folder.
+        weights: As in `load_base`.
+        dtype: Of the computation.
+        device: As in `load_base`.
+
+    Raises:
+        ModelError: The base or the adapter cannot be loaded.
+        ArtefactError: hybrid.json is damaged.
+    """
+    device = device or default_device()
+    method = read_record(tuned).method
+    source = tuned if method == "full" else path
+    model = load_base(source, method=method, weights=weights, dtype=compute_dtype(dtype, device), device=device)
+    if method != "full":
+        try:
+            model = PeftModel.from_pretrained(model, str(tuned), is_trainable=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"cannot load the adapter in {tuned}: {error}") from error
+    model.requires_grad_(False)
+    return model.eval()  # type: ignore[no-untyped-call]
+
+
+def write_record(folder: Path, record: TunedRecord) -> None:
+    """Writes hybrid.json."""
+    values = {
+        "method": record.method,
+        "weights": record.weights,
+        "dtype": record.dtype,
+        "notes": dict(record.notes),
+    }
+    (folder / RECORD).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> TunedRecord:
+    """Reads hybrid.json; a PEFT folder without one is an adapter on the base as it is.
+
+    Raises:
+        ArtefactError: The file is damaged, or the folder holds neither.
+    """
+    file = folder / RECORD
+    if not file.exists():
+        if (folder / "adapter_config.json").exists():
+            return TunedRecord("lora", "resident", "auto", {})
+        raise ArtefactError(f"{folder} holds no tuned model: neither {RECORD} nor adapter_config.json is there")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        record = TunedRecord(values["method"], values["weights"], values["dtype"], values["notes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{file} is damaged: {error!r}") from error
+    if record.method not in get_args(Method):
+        raise ArtefactError(f"{file} names the unknown method {record.method!r}")
+    return record
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Returns "float32" for torch.float32, and so on."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

@@ -1,0 +1,298 @@
+"""Trains a model on context trees: `tune` is the whole stage, `TreeTrainer` the loop of transformers for tree rows."""
+
+import hashlib
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
+
+from hybrid.errors import ConfigError, TrainingError
+from hybrid.kernels import linear_cross_entropy
+from hybrid.tuning import attention
+from hybrid.tuning import checkpoints as saved
+from hybrid.tuning.batch import TreeBatch, collate
+from hybrid.tuning.lora import attach_adapter, fused_lora
+from hybrid.tuning.loss import row_loss
+from hybrid.tuning.model import (
+    TunedRecord,
+    compute_dtype,
+    default_device,
+    dtype_name,
+    load_base,
+    resolve_weights,
+    write_record,
+)
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.tree import Example, Row, TreeStats, build_trees, pack_rows, tree_stats
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """What a run has done.
+
+    Attributes:
+        loss_first: Mean loss per answer token of the first optimiser step.
+        loss_last: The same of the last step.
+        steps: Optimiser steps of the whole run, including those before it was resumed.
+        seconds: Wall time of this call's training loop.
+        tokens: Tokens computed in that time, shared ones counted once.
+        answer_tokens: Of these, the tokens that carry the loss.
+        stats: What sharing saves.
+        peak_memory_mb: Peak memory of the GPU, or else of the whole process since it started.
+        kernels: For each kind of layer what ran, and why not if the fast one did not.
+        weights: How the base was kept.
+        dtype: Data type of the computation.
+    """
+
+    loss_first: float
+    loss_last: float
+    steps: int
+    seconds: float
+    tokens: int
+    answer_tokens: int
+    stats: TreeStats
+    peak_memory_mb: float
+    kernels: dict[str, str]
+    weights: str
+    dtype: str
+
+
+class TreeTrainer(Trainer):
+    """The Trainer of transformers with one row of trees per batch.
+
+    The loss is the sum over a row's answer tokens divided by the number of answer tokens of the whole optimiser step,
+    so that accumulating rows gives the gradient of one large batch.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row]) -> None:
+        super().__init__(model=model, args=arguments, train_dataset=_Rows(rows), data_collator=_collate_one)
+        self.remove_callback(PrinterCallback)  # prints to stdout, which belongs to the caller
+        self.progress = tqdm(desc="tune", unit="step", file=sys.stderr, disable=None)
+        self.tokens = 0
+        self.answer_tokens = 0
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """Collects the rows of an optimiser step and their summed weights."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        items = torch.stack([sample["weights"].sum() for sample in samples]).sum().to(device)
+        if not items > 0:
+            raise TrainingError(f"optimiser step {self.state.global_step + 1} has no answer token to learn from")
+        return samples, items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Returns this row's share of the step's mean loss."""
+        if num_items_in_batch is None:
+            raise TrainingError("the loss of a row needs the number of answer tokens of its optimiser step")
+        batch = TreeBatch(**inputs)
+        self.tokens += batch.input_ids.numel()
+        self.answer_tokens += batch.targets.numel()
+        return row_loss(self.model, batch) / num_items_in_batch
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Passes metrics to the loggers and the progress bar, and stops a run that has diverged."""
+        super().log(logs, start_time)
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss is {logs['loss']} at step {self.state.global_step}: lower tune.learning_rate"
+                f" = {self.args.learning_rate}, or compute in float32"
+            )
+        self.progress.total, self.progress.n = self.state.max_steps, self.state.global_step
+        self.progress.set_postfix(loss=f"{logs['loss']:.3f}")
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        super()._save_checkpoint(model, trial)
+        saved.mark_complete(Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}")
+
+
+def tune(
+    examples: Iterable[Example],
+    *,
+    model_path: Path | str,
+    output: Path,
+    settings: TuneSettings,
+    seed: int,
+    checkpoints: Path,
+    notes: Mapping[str, str] | None = None,
+) -> TuneResult:
+    """Tunes a model and saves the adapter (or, for the method `full`, the model) with hybrid.json.
+
+    Args:
+        examples: At least one.
+        model_path: Folder of the base model.
+        output: Folder to fill; made if missing.
+        settings: How to train.
+        seed: Of the initial adapters, the rows and their order. Equal seeds give equal results on one machine.
+        checkpoints: Folder of the checkpoints. A run that was interrupted continues there if everything is the same.
+        notes: Kept in hybrid.json, such as the fingerprint of the base.
+
+    Raises:
+        TrainingError: There is no example, one does not fit, the model is not supported, or the loss diverged.
+        ModelError: The model cannot be loaded.
+    """
+    trees = build_trees(
+        examples,
+        max_tokens=settings.max_tokens,
+        share=settings.share_contexts,
+        min_shared_tokens=settings.min_shared_tokens,
+    )
+    if not trees:
+        raise TrainingError("there is no training example")
+    rows = pack_rows(trees, max_tokens=settings.max_tokens, seed=seed)
+    device = default_device()
+    dtype = (
+        torch.float32
+        if (settings.method, settings.dtype) == ("full", "auto")
+        else compute_dtype(settings.dtype, device)
+    )
+    weights = resolve_weights(settings.weights, device) if settings.method == "qlora" else "resident"
+    set_seed(seed)
+    model = prepare_model(model_path, settings, dtype, device)
+    last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
+    trainer = _trainer(model, training_arguments(settings, seed, checkpoints, len(rows), len(trees)), rows)
+    with ExitStack() as stack:
+        kernels = stack.enter_context(fused_lora(model)) if settings.method != "full" else {}
+        stack.callback(trainer.progress.close)
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = time.perf_counter() - started
+    _save(model, model_path, output, settings)
+    write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return TuneResult(
+        loss_first=losses[0],
+        loss_last=losses[-1],
+        steps=trainer.state.global_step,
+        seconds=seconds,
+        tokens=trainer.tokens,
+        answer_tokens=trainer.answer_tokens,
+        stats=tree_stats(trees),
+        peak_memory_mb=_peak_memory_mb(device),
+        kernels={
+            "attention": attention.NAME,
+            "loss": f"linear_cross_entropy ({linear_cross_entropy.backend(device)})",
+            **kernels,
+        },
+        weights=weights,
+        dtype=dtype_name(dtype),
+    )
+
+
+def prepare_model(
+    model_path: Path | str, settings: TuneSettings, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel | PeftModel:
+    """Loads a base model, gives it tree attention and, unless all weights are tuned, adapters."""
+    model = load_base(model_path, method=settings.method, weights=settings.weights, dtype=dtype, device=device)
+    attention.check_supported(model.config)
+    attention.register()
+    model.set_attn_implementation(attention.NAME)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    return model if settings.method == "full" else attach_adapter(model, settings)
+
+
+def training_arguments(
+    settings: TuneSettings, seed: int, checkpoints: Path, rows: int, trees: int
+) -> TrainingArguments:
+    """Translates settings to the Trainer's arguments.
+
+    Raises:
+        ConfigError: A logger is unknown.
+        TrainingError: Several processes were started.
+    """
+    warm_constant = settings.scheduler == "constant" and settings.warmup_ratio > 0
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=min(rows, math.ceil(settings.trees_per_step * rows / trees)),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if warm_constant else settings.scheduler,
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=list(settings.loggers) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=seed,
+        data_seed=seed,
+    )
+    if arguments.world_size > 1:
+        raise TrainingError(f"tuning runs in one process, but {arguments.world_size} were started")
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # or the Trainer would wrap the model in DataParallel and bypass compute_loss's model
+    return arguments
+
+
+class _Rows(torch.utils.data.Dataset[Row]):
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+
+def _collate_one(rows: list[Row]) -> dict[str, Any]:
+    (row,) = rows
+    return collate(row)._asdict()
+
+
+def _trainer(model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row]) -> TreeTrainer:
+    try:
+        return TreeTrainer(model, arguments, rows)
+    except (ValueError, RuntimeError, ImportError) as error:
+        if arguments.report_to:
+            raise ConfigError(f"tune.loggers {arguments.report_to} cannot be used: {error}") from error
+        raise
+
+
+def _save(model: PreTrainedModel | PeftModel, model_path: Path | str, output: Path, settings: TuneSettings) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(output))
+    if settings.method == "full":
+        AutoTokenizer.from_pretrained(str(model_path), local_files_only=True).save_pretrained(str(output))
+
+
+def _plan(rows: Sequence[Row], settings: TuneSettings, seed: int, model_path: Path | str) -> str:
+    return hashlib.sha256(repr((rows, settings, seed, str(model_path))).encode()).hexdigest()
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
