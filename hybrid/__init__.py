@@ -9,7 +9,8 @@
     print(project.report().verdict)
     print(project.assistant().ask("How often must the impeller be replaced?").text)
 
-Importing this package loads no torch, triton or transformers and does no network access; the names below load on first use.
+Importing this package loads no torch, triton or transformers and does no network access; the names below load on
+first use.
 """
 
 from importlib import import_module, metadata

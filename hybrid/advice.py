@@ -22,19 +22,28 @@ def verdict(comparison: Comparison) -> str:
     baseline = arms.get(comparison.baseline)
     if baseline is None:
         best = max(comparison.summaries, key=lambda arm: arm.f1)
-        return f"{_name(best)} answers best (F1 {best.f1:.3f}), but the baseline {comparison.baseline!r} was not among the arms."
+        return (
+            f"{_name(best)} answers best (F1 {best.f1:.3f}), "
+            f"but the baseline {comparison.baseline!r} was not among the arms."
+        )
     answerable = sum(question.answerable for question in comparison.questions)
     better = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.p < _ALPHA and arm.vs_rag.difference > 0]
     if better:
         best = max(better, key=lambda arm: arm.f1)
-        return f"{_name(best)}: token F1 {best.f1:.3f} against {baseline.f1:.3f} for {comparison.baseline}, {_evidence(best)} on {answerable} questions."
+        return (
+            f"{_name(best)}: token F1 {best.f1:.3f} against {baseline.f1:.3f} for {comparison.baseline}, "
+            f"{_evidence(best)} on {answerable} questions."
+        )
     close = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.high > 0]
     if not close:
-        return f"{_name(baseline)}: no fine-tuned arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions). Do not fine-tune."
+        return (
+            f"{_name(baseline)}: no other arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions). "
+            "Do not fine-tune."
+        )
     best = max(close, key=lambda arm: arm.f1)
     return (
-        f"{_name(baseline)}: not enough evidence for fine-tuning. {best.name} differs by {_evidence(best)} on {answerable} questions; "
-        "ask more questions to see a smaller difference."
+        f"{_name(baseline)}: not enough evidence for anything else. {best.name} differs by {_evidence(best)} "
+        f"on {answerable} questions; ask more questions to see a smaller difference."
     )
 
 

@@ -55,16 +55,18 @@ def select_arms(names: Sequence[str]) -> list[Arm]:
     """Returns the arms of these names.
 
     Raises:
-        ConfigError: A name is unknown.
+        ConfigError: There is none, or one is unknown or there twice.
     """
     for name in names:
         if name not in ARMS:
             raise ConfigError(f"compare.arms: unknown arm {name!r}; known are {', '.join(ARMS)}")
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"compare.arms must name each arm once, found {', '.join(names) or 'none'}")
     return [ARMS[name] for name in names]
 
 
 class PromptChoice(NamedTuple):
-    """How an arm prompts: chunks in the context and worked examples in front; `f1` is its score on the training side."""
+    """How an arm prompts: chunks in the context, worked examples in front; `f1` is its score on the training side."""
 
     name: str
     k: int
@@ -101,7 +103,8 @@ class Runner:
     def encode(self, question: str, hits: Sequence[Hit], choice: PromptChoice) -> tuple[list[int], list[Hit]]:
         """Token ids of a prompt, and the hits that fit into it."""
         chunks = [hit.chunk for hit in hits[: choice.k]]
-        fitted = fit_context(question, chunks, chunks[:1] and [chunks[0].id], self.prompt, self.tokenizer)
+        keep = [chunk.id for chunk in chunks[:1]]
+        fitted = fit_context(question, chunks, keep, self.prompt, self.tokenizer, shots=choice.shots)
         messages = render_messages(question, fitted.chunks, self.prompt, choice.shots)
         return encode(to_text(messages, self.tokenizer), self.tokenizer), list(hits[: len(fitted.chunks)])
 
@@ -145,7 +148,7 @@ class Runner:
                     )
                     seconds = (time.perf_counter() - started) / len(batch.indices)
                     fresh = [
-                        self._reply(questions[i], encoded[i][1], output, seconds)
+                        self._reply(questions[i], hits[i], encoded[i][1], output, seconds)
                         for i, output in zip(batch.indices, outputs, strict=True)
                     ]
                     record(fresh)
@@ -153,17 +156,24 @@ class Runner:
                 bar.update(len(batch.indices))
         return [replies[question.id] for question in questions]
 
-    def _reply(self, question: Question, hits: Sequence[Hit], output: Sequence[int], seconds: float) -> Reply:
-        text = str(self.tokenizer.decode(output, skip_special_tokens=True)).strip()
+    def _reply(
+        self,
+        question: Question,
+        retrieved: Sequence[Hit],
+        shown: Sequence[Hit],
+        output: Sequence[int],
+        seconds: float,
+    ) -> Reply:
+        text = str(self.tokenizer.decode(list(output), skip_special_tokens=True)).strip()
         abstained = is_refusal(text, self.prompt.refusal)
         return Reply(
             question_id=question.id,
             text=text,
             abstained=abstained,
-            documents=tuple(dict.fromkeys(hit.chunk.document for hit in hits)),
-            contexts=tuple(hit.chunk.id for hit in hits),
+            documents=tuple(dict.fromkeys(hit.chunk.document for hit in retrieved)),
+            contexts=tuple(hit.chunk.id for hit in shown),
             seconds=seconds,
-            citations=() if abstained else cite(text, hits),
+            citations=() if abstained else cite(text, shown),
         )
 
 
@@ -216,10 +226,10 @@ def choose_prompt(
 
 
 def read_replies(journal: Path) -> dict[str, Reply]:
-    """Replies that an interrupted run recorded; a half-written last line is left out."""
+    """Replies that an interrupted run recorded; a half-written line is left out."""
     replies: dict[str, Reply] = {}
     if journal.is_file():
-        for line in journal.read_text(encoding="utf-8").splitlines():
+        for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 values = json.loads(line)
                 citations = tuple(Citation(**c) for c in values["citations"])
@@ -232,7 +242,7 @@ def read_replies(journal: Path) -> dict[str, Reply]:
                     }
                 )
             except (ValueError, KeyError, TypeError):
-                break
+                continue
             replies[reply.question_id] = reply
     return replies
 

@@ -1,17 +1,20 @@
 """Artefacts on disk: fingerprints, manifests, atomic publication, and the lock of a project.
 
-A stage works in `.hybrid/work/STAGE/` and renames the finished folder into place, so that a reader never sees half of one. The work
-folder remembers the fingerprint it was begun for: the same fingerprint continues it, another one starts afresh.
+A stage works in `.hybrid/work/STAGE/` and renames the finished folder into place, so that a reader never sees half of
+one. The work folder remembers the fingerprint it was begun for: the same fingerprint continues it, another one starts
+afresh.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from filelock import FileLock, Timeout
 from hybrid.errors import ArtefactError, LockedError
 
 MANIFEST = "manifest.json"
+_PACKAGES = ("hybrid-rag", "torch", "transformers", "peft", "bitsandbytes", "sentence-transformers", "faiss-cpu")
 
 
 def fingerprint(**parts: Any) -> str:  # noqa: ANN401
@@ -54,6 +58,17 @@ def fingerprint_files(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that artefacts depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a published artefact, or None if there is none.
 
@@ -67,7 +82,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ArtefactError(f"{file} is damaged ({error}); delete {folder} and run the command again") from error
-    if not isinstance(manifest, dict):
+    if not isinstance(manifest, dict) or not {"fingerprint", "inputs"} <= manifest.keys():
         raise ArtefactError(f"{file} is damaged; delete {folder} and run the command again")
     return manifest
 

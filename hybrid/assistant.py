@@ -35,7 +35,7 @@ class Assistant:
 
     @staticmethod
     def load(project: str | Path, arm: str | None = None) -> Assistant:
-        """Loads the assistant of a project folder: `hybrid` if it has been tuned, else `rag`, or the arm that is named."""
+        """Loads the assistant of a project folder: the arm named, else `hybrid` if it has been tuned, else `rag`."""
         from hybrid.project import Project
 
         return Project.open(project).assistant(arm)
@@ -67,19 +67,23 @@ class Assistant:
 
         _require_text(question)
         ids, _ = self.runner.encode(question, self._retrieve([question])[0], self.choice)
-        tokenizer, tokens, shown = self.runner.tokenizer, [], ""
+        tokenizer, tokens = self.runner.tokenizer, list[int]()
+        shown = text = ""
         stops = stop_ids(self.runner.model, tokenizer)
         for token in stream_tokens(self.runner.model, ids, max_new_tokens=self.runner.max_new_tokens, stops=stops):
             tokens.append(token)
-            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
+            # Space is held back until something follows it: `ask` strips the whole.
+            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
             # A character of several tokens shows as the replacement character until it is whole.
-            if not text.endswith("\ufffd"):
+            if len(text) > len(shown) and not text.endswith("\ufffd"):
                 yield text[len(shown) :]
                 shown = text
+        if len(text) > len(shown):
+            yield text[len(shown) :]
 
     def cite(self, question: str, text: str) -> Answer:
         """Finds the citations of a text that was streamed for a question."""
-        hits = self._retrieve([question])[0]
+        _, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
         abstained = is_refusal(text, self.runner.prompt.refusal)
         return Answer(text, () if abstained else cite(text, hits), tuple(hits), abstained)
 

@@ -29,7 +29,7 @@ class IndexConfig:
         overlap_tokens: Tokens that neighbouring chunks share.
     """
 
-    chunk_tokens: int = 96
+    chunk_tokens: int = 128
     overlap_tokens: int = 0
 
 
@@ -45,7 +45,7 @@ class PromptConfig:
         refusal: What the assistant says when the passages do not answer.
     """
 
-    k: int = 4
+    k: int = 2
     max_tokens: int = 2048
     instructions: str = (
         "Answer the question from the passages in as few words as possible. If they do not answer it, reply: {refusal}"
@@ -62,20 +62,20 @@ class PairsConfig:
         file: Question file (JSONL) to learn from instead of a teacher.
         teacher: `syntax` (offline, English) writes questions by grammar.
         total: Most pairs kept; drawn evenly over the documents.
-        questions_per_context: Most questions that share a context.
+        questions_per_context: Most answerable questions that share a context; a quarter more may join it as absent.
         p_absent: Share of the pairs whose context shows no oracle; their answer is the refusal.
         p_yes_no: Share of the teacher's pairs that ask yes or no.
-        dev_share: Share of documents whose pairs are kept from training, to choose the rag prompt and to watch the loss.
+        dev_share: Share of the pairs kept from training, by whole documents, to choose the rag prompt on.
         oracle_in_top: A pair is kept if retrieval ranks an oracle this high for its question (0 keeps all).
         max_similarity: Pairs this close in words to a comparison question (Jaccard) are dropped.
     """
 
     file: str | None = None
     teacher: Literal["syntax"] = "syntax"
-    total: int = 600
-    questions_per_context: int = 12
-    p_absent: float = 0.15
-    p_yes_no: float = 0.06
+    total: int = 800
+    questions_per_context: int = 16
+    p_absent: float = 0.08
+    p_yes_no: float = 0.1
     dev_share: float = 0.1
     oracle_in_top: int = 20
     max_similarity: float = 0.8
@@ -109,7 +109,7 @@ class Config:
     Attributes:
         documents: Folder, file or BEIR corpus, relative to the project folder or absolute.
         questions: JSONL file with gold answers for the comparison, or None.
-        model: Causal language model: an embedded model's name, a folder or a hub id.
+        model: Causal language model: an embedded model's name, a folder (as `documents`) or a hub id.
         embedder: Embedding model, named likewise.
         seed: The one seed.
     """
@@ -144,7 +144,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys and values, found {type(values).__name__}")
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return config_from_dict(values, str(path))
 
 
@@ -163,13 +163,20 @@ def config_to_yaml(config: Config) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one `key=value`, such as `tune.epochs=2`, in nested mappings.
+
+    Raises:
+        ConfigError: It has no `=`, its value is no YAML, or its key runs through a value.
+    """
     key, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"--set {override!r} is not key=value")
     *sections, name = key.strip().split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is no section")
     try:
@@ -192,6 +199,7 @@ def _build(kind: type[Any], values: Mapping[str, Any], source: str, prefix: str)
 
 def _convert(hint: Any, value: Any, source: str, key: str) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(hint):
+        value = {} if value is None else value  # a section whose keys are all commented out
         if not isinstance(value, Mapping):
             raise ConfigError(f"{source}: {key} must be a section with keys, found {value!r}")
         return _build(typing.cast("type[Any]", hint), value, source, key + ".")
@@ -203,7 +211,7 @@ def _convert(hint: Any, value: Any, source: str, key: str) -> Any:  # noqa: ANN4
     if origin in {types.UnionType, typing.Union}:
         return _convert_union(choices, value, source, key)
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{source}: {key} must be a list, found {value!r}")
         return tuple(_convert(choices[0], item, source, key) for item in value)
     return _scalar(hint, value, source, key)
@@ -244,11 +252,14 @@ def _check(config: Config, source: str) -> None:
         ("pairs.p_absent", config.pairs.p_absent, 0, 1),
         ("pairs.p_yes_no", config.pairs.p_yes_no, 0, 1),
         ("pairs.dev_share", config.pairs.dev_share, 0, 0.9),
+        ("pairs.oracle_in_top", config.pairs.oracle_in_top, 0, 100_000),
         ("pairs.max_similarity", config.pairs.max_similarity, 0, 1),
         ("compare.limit", config.compare.limit, 0, 100_000_000),
         ("compare.max_new_tokens", config.compare.max_new_tokens, 1, 100_000),
         ("compare.batch_tokens", config.compare.batch_tokens, 1, 100_000_000),
+        ("compare.dev_questions", config.compare.dev_questions, 1, 1_000_000),
         ("compare.shots", config.compare.shots, 0, 64),
+        ("seed", config.seed, 0, 2**32 - 1),
     )
     for key, value, low, high in limits:
         if not low <= value <= high:

@@ -1,7 +1,7 @@
 """Model name -> local files: an embedded model, a folder, or a hub id.
 
-Two small models ship as Python packages, so that the first command works offline. The language model comes as GGUF and is converted
-once to safetensors in the user's cache (`HYBRID_CACHE`, by default `~/.cache/hybrid`).
+Two small models ship as Python packages, so that the first command works offline. The language model comes as GGUF and
+is converted once to safetensors in the user's cache (`HYBRID_CACHE`, by default `~/.cache/hybrid`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
 
 from hybrid.config import MINILM, SMOLLM2
 from hybrid.errors import DependencyError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class _Embedded(NamedTuple):
@@ -51,8 +54,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HYBRID_CACHE") or Path.home() / ".cache" / "hybrid")
 
 
-def resolve_model(name: str) -> Path:
-    """Finds the files of a model: an embedded name, then a folder, then a hub id (from the local hub cache, else downloaded).
+def resolve_model(name: str, base: Path = Path()) -> Path:
+    """Finds the files of a model: an embedded name, then a folder, then a hub id (from the hub's cache or downloaded).
+
+    Args:
+        name: The model's name in hybrid.yaml.
+        base: What a relative folder is relative to.
 
     Returns:
         A folder with `config.json`, safetensors weights and the tokenizer.
@@ -62,16 +69,33 @@ def resolve_model(name: str) -> Path:
     """
     if name in _EMBEDDED:
         return _embedded(name)
-    folder = Path(name).expanduser()
+    folder = base / Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no config.json, so it is no model folder")
         return folder.resolve()
-    return _from_hub(name)
+    return _from_hub(name, folder)
 
 
-def _from_hub(name: str) -> Path:
-    tried = f"tried: embedded models ({', '.join(_EMBEDDED)}), folder {name!r}"
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a language model.
+
+    Raises:
+        ModelError: The folder holds none, it is damaged, or it has no token that ends an answer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files surface as errors of tokenizers, json and others
+        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer in {folder} has no end-of-sequence token, so answers would never end")
+    return tokenizer
+
+
+def _from_hub(name: str, folder: Path) -> Path:
+    tried = f"tried: embedded models ({', '.join(_EMBEDDED)}), folder {str(folder)!r}"
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"model {name!r} not found; {tried}. A hub id has the form owner/name")
     from huggingface_hub import snapshot_download
@@ -104,9 +128,10 @@ def _embedded(name: str) -> Path:
         with FileLock(str(target) + ".lock"):
             if not target.is_dir():
                 _prepare(name, model, source, target)
-    except PermissionError as error:
+    except OSError as error:
         raise ModelError(
-            f"cannot write to {target.parent}; set HYBRID_CACHE to a folder that can be written"
+            f"cannot write to {target.parent} ({error.strerror or error}); "
+            "set HYBRID_CACHE to a folder that can be written"
         ) from error
     return target
 
@@ -148,7 +173,7 @@ def _convert_gguf(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         quantised = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
@@ -160,4 +185,4 @@ def _convert_gguf(source: Path, folder: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     finally:
-        logging.enable_progress_bar()
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]

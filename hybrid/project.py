@@ -1,35 +1,42 @@
 """The project folder: its configuration, its stages and what is fresh, stale or missing.
 
-The stages are index -> pairs -> tune -> compare. Each artefact carries the fingerprint of everything it was made from; a stage whose
-fingerprint did not change is skipped, an interrupted one goes on where it stopped.
+The stages are index -> pairs -> tune -> compare. Each artefact carries the fingerprint of everything it was made from;
+a stage whose fingerprint did not change is skipped, an interrupted one goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from importlib import metadata
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hybrid import stages
 from hybrid.arms import ARMS, select_arms
-from hybrid.artefacts import fingerprint, fingerprint_files, locked, open_work, publish, read_manifest
+from hybrid.artefacts import (
+    fingerprint,
+    fingerprint_files,
+    installed_versions,
+    locked,
+    open_work,
+    publish,
+    read_manifest,
+)
 from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
 from hybrid.models import resolve_model
+from hybrid.pairs.syntax import SyntaxTeacher
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
 
 CONFIG = "hybrid.yaml"
-_PACKAGES = ("hybrid-rag", "torch", "transformers", "peft", "bitsandbytes", "sentence-transformers", "faiss-cpu")
+_STAGES = ("index", "pairs", "tune", "compare")
 
 
 class StageResult(NamedTuple):
@@ -44,7 +51,7 @@ class StageStatus(NamedTuple):
     """Whether an artefact is fresh, stale or missing, and why."""
 
     stage: str
-    state: Literal["fresh", "stale", "missing", "begun", "blocked"]
+    state: Literal["fresh", "stale", "missing", "begun"]
     reason: str
 
 
@@ -75,7 +82,11 @@ class Project:
 
     @classmethod
     def create(
-        cls, folder: str | Path, documents: str | Path, questions: str | Path | None = None, **settings: Any
+        cls,
+        folder: str | Path,
+        documents: str | Path,
+        questions: str | Path | None = None,
+        **settings: Any,  # noqa: ANN401
     ) -> Project:
         """Makes a project folder with its hybrid.yaml.
 
@@ -102,6 +113,9 @@ class Project:
             "questions": questions and _stored(questions, folder),
             **settings,
         }
+        for key in ("model", "embedder"):
+            if key in settings and Path(settings[key]).is_dir():
+                values[key] = str(Path(settings[key]).resolve())  # models stay where they are when a project moves
         config = config_from_dict(values, "settings")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).write_text(config_to_yaml(config), encoding="utf-8")
@@ -158,12 +172,12 @@ class Project:
     @cached_property
     def model(self) -> Path:
         """Local files of the language model."""
-        return resolve_model(self.config.model)
+        return resolve_model(self.config.model, self.folder)
 
     @cached_property
     def embedder(self) -> Path:
         """Local files of the embedding model."""
-        return resolve_model(self.config.embedder)
+        return resolve_model(self.config.embedder, self.folder)
 
     # --- fingerprints -------------------------------------------------------------------------------------------------
 
@@ -196,6 +210,7 @@ class Project:
         inputs["pairs"] = {
             "index": fingerprint(**inputs["index"]),
             "pairs settings": replace(config.pairs, file=None),
+            "teacher": SyntaxTeacher.name,
             "own questions": own,
             "questions": questions,
             "prompt settings": config.prompt,
@@ -223,6 +238,7 @@ class Project:
 
     def status(self) -> list[StageStatus]:
         """Tells for every stage whether its artefact is fresh, stale or missing, and why."""
+        self._refresh()
         states = []
         for stage in self.stage_names:
             inputs = self.stage_inputs(stage)
@@ -249,69 +265,75 @@ class Project:
 
     def index(self, *, force: bool = False) -> StageResult:
         """Reads, chunks and embeds the documents; unchanged ones are taken over."""
-        return self._stage("index", force, lambda work: stages.build_index(self, work))
+        return self._run_to("index", ["index"] if force else [])[-1]
 
     def pairs(self, *, force: bool = False) -> StageResult:
-        """Makes the training pairs."""
-        self.index()
-        return self._stage("pairs", force, lambda work: stages.make_pairs(self, work))
+        """Makes the training pairs, after the stages before that are not fresh."""
+        return self._run_to("pairs", ["pairs"] if force else [])[-1]
 
     def tune(self, *, force: bool = False) -> list[StageResult]:
-        """Trains one adapter for every compared arm that needs one."""
-        self.pairs()
-        return [
-            self._stage(
-                stage, force, lambda work, arm=stage.removeprefix("tune/"): stages.tune_adapter(self, work, arm)
-            )  # type: ignore[misc]
-            for stage in self.stage_names
-            if stage.startswith("tune/")
-        ]
+        """Trains one adapter for every compared arm that needs one, after the stages before that are not fresh."""
+        results = self._run_to("tune", ["tune"] if force else [])
+        return [result for result in results if result.stage.startswith("tune/")]
 
     def compare(self, *, force: bool = False) -> StageResult:
-        """Answers the questions with every arm and writes the report.
+        """Answers the questions with every arm and writes the report, after the stages before that are not fresh.
 
         Raises:
             QuestionError: The project has no question file.
         """
         if self.questions is None:
             raise QuestionError(
-                f"nothing to compare on: set `questions` in {self.folder / CONFIG} to a JSONL file with question and answers"
+                f"nothing to compare on: set `questions` in {self.folder / CONFIG} "
+                "to a JSONL file with question and answers"
             )
-        self.tune()
-        return self._stage("compare", force, lambda work: stages.compare_arms(self, work))
+        return self._run_to("compare", ["compare"] if force else [])[-1]
 
     def run(self, *, force: bool = False) -> list[StageResult]:
         """Runs all stages that are not fresh; without a question file it ends after training."""
-        results = [self.index(force=force), self.pairs(force=force), *self.tune(force=force)]
-        return [*results, self.compare(force=force)] if self.questions else results
+        return self._run_to("compare", _STAGES if force else [])
 
-    def _stage(self, stage: str, force: bool, build: Callable[[Path], Mapping[str, Any]]) -> StageResult:
-        inputs = self.stage_inputs(stage)
-        mark = fingerprint(**inputs)
+    def _run_to(self, last: str, force: Sequence[str]) -> list[StageResult]:
+        """Runs the stages up to `last`: those that are not fresh, and those in `force` anyway."""
+        self._refresh()
+        wanted = _STAGES[: _STAGES.index(last) + 1]
+        inputs = self._inputs  # before the lock: a mistake in the settings leaves no trace
         with locked(self.store):
-            found = read_manifest(self.path(stage))
-            if found and found["fingerprint"] == mark and not force:
-                return StageResult(stage, True, found)
-            work = self.store / "work" / stage
-            if force:
-                shutil.rmtree(work, ignore_errors=True)
-            open_work(work, mark)
-            result = work / "result"
-            shutil.rmtree(result, ignore_errors=True)
-            result.mkdir()
-            started = time.perf_counter()
-            counts = build(work)
-            manifest = {
-                "stage": stage,
-                "fingerprint": mark,
-                "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
-                "versions": _versions(),
-                "seconds": round(time.perf_counter() - started, 1),
-                **counts,
-            }
-            publish(result, self.path(stage), manifest)
+            return [
+                self._stage(stage, inputs[stage], _group(stage) in force)
+                for stage in self.stage_names
+                if _group(stage) in wanted
+            ]
+
+    def _refresh(self) -> None:
+        """Forgets the fingerprints: files may have changed since this object computed them."""
+        self.__dict__.pop("_inputs", None)
+
+    def _stage(self, stage: str, inputs: dict[str, Any], force: bool) -> StageResult:
+        mark = fingerprint(**inputs)
+        found = read_manifest(self.path(stage))
+        if found and found["fingerprint"] == mark and not force:
+            return StageResult(stage, True, found)
+        work = self.store / "work" / stage
+        if force:
             shutil.rmtree(work, ignore_errors=True)
-            return StageResult(stage, False, manifest)
+        open_work(work, mark)
+        result = work / "result"
+        shutil.rmtree(result, ignore_errors=True)
+        result.mkdir()
+        started = time.perf_counter()
+        counts = _builder(stage)(self, work)
+        manifest = {
+            "stage": stage,
+            "fingerprint": mark,
+            "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
+            "versions": installed_versions(),
+            **counts,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        publish(result, self.path(stage), manifest)
+        shutil.rmtree(work, ignore_errors=True)
+        return StageResult(stage, False, manifest)
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -359,16 +381,19 @@ class Project:
         return stages.export_model(self, output, arm)
 
 
+def _group(stage: str) -> str:
+    return stage.partition("/")[0]
+
+
+def _builder(stage: str) -> Callable[[Project, Path], stages.Counts]:
+    builders: dict[str, Callable[[Project, Path], stages.Counts]] = {
+        "index": stages.build_index,
+        "pairs": stages.make_pairs,
+        "compare": stages.compare_arms,
+    }
+    return builders.get(stage) or partial(stages.tune_adapter, arm=stage.removeprefix("tune/"))
+
+
 def _stored(path: str | Path, folder: Path) -> str:
     """A path as hybrid.yaml keeps it: relative to the project, so that the two can move together."""
     return Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

@@ -1,7 +1,7 @@
 """The one prompt: context first, question last.
 
-Training, serving and evaluation all render through this module. The context stands before the question so that many questions about
-one context share its tokens.
+Training, serving and evaluation all render through this module. The context stands before the question so that many
+questions about one context share its tokens.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import TemplateError
 
 from hybrid.config import PromptConfig
 from hybrid.types import Chunk
@@ -36,10 +38,10 @@ class Fitted(NamedTuple):
 
 
 def render_context(chunks: Sequence[Chunk]) -> str:
-    """Numbers the chunks as the prompt shows them.
+    r"""Numbers the chunks as the prompt shows them.
 
     >>> render_context([Chunk("a#0-4", "a", 0, 4, "Wind", "Weather")])
-    '[1] Weather\\nWind'
+    '[1] Weather\nWind'
     """
     return "\n\n".join(f"[{n}] {c.title}\n{c.text}" if c.title else f"[{n}]\n{c.text}" for n, c in enumerate(chunks, 1))
 
@@ -66,9 +68,18 @@ def render_messages(
 def to_text(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
     """The prompt as the model reads it: by its chat template, else as plain paragraphs that end in `Answer:`."""
     if tokenizer.chat_template:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        try:
+            return _by_template(messages, tokenizer)
+        except TemplateError:  # some templates know no system role: its text then opens the first user's turn
+            system, first, *others = messages
+            opening = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+            return _by_template([opening, *others], tokenizer)
     lines = [m["content"] if m["role"] != "assistant" else f"Answer: {m['content']}" for m in messages]
     return "\n\n".join([*lines, "Answer:"])
+
+
+def _by_template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -90,6 +101,7 @@ def fit_context(
     config: PromptConfig,
     tokenizer: PreTrainedTokenizerBase,
     reserve: int = 0,
+    shots: Sequence[Shot] = (),
 ) -> Fitted:
     """Drops distractors, lowest rank first, until the prompt fits `config.max_tokens`.
 
@@ -100,10 +112,11 @@ def fit_context(
         config: Holds the limit.
         tokenizer: Counts the tokens.
         reserve: Tokens of the answer, which count against the limit.
+        shots: Worked examples of the prompt, which stay.
     """
     remaining = list(chunks)
     while True:
-        text = to_text(render_messages(question, remaining, config), tokenizer)
+        text = to_text(render_messages(question, remaining, config, shots), tokenizer)
         if len(encode(text, tokenizer)) + reserve <= config.max_tokens:
             break
         removable = [chunk for chunk in remaining if chunk.id not in keep]

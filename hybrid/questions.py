@@ -17,7 +17,8 @@ def load_questions(path: Path) -> list[Question]:
         QuestionError: The file is missing, empty or malformed; the message names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: a line separator such as U+2028 is allowed inside a JSON string.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise QuestionError(f"question file {path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -50,19 +51,20 @@ def _question(line: str, where: str, number: int) -> Question:
     answers = record.get("answers", record.get("answer"))
     answers = [answers] if isinstance(answers, str) else answers
     answerable = record.get("answerable", answers != [])
+    if not isinstance(answerable, bool):
+        raise QuestionError(f"{where}: 'answerable' must be true or false, found {answerable!r}")
+    way_out = 'for a question without answer set "answerable": false'
     if answers is None and answerable:
-        raise QuestionError(
-            f"{where}: the field 'answer' or 'answers' is missing; for a question without answer set \"answerable\": false"
-        )
-    answers = _strings(answers or [], "answers", where)
+        raise QuestionError(f"{where}: the field 'answer' or 'answers' is missing; {way_out}")
+    answers = _strings([] if answers is None else answers, "answers", where)
     if answerable and not answers:
-        raise QuestionError(f"{where}: 'answers' is empty; for a question without answer set \"answerable\": false")
+        raise QuestionError(f"{where}: 'answers' is empty; {way_out}")
     return Question(
         id=str(record.get("id", record.get("_id", number))),
         question=text.strip(),
         answers=answers,
         gold=_strings(record.get("gold") or [], "gold", where),
-        answerable=bool(answerable),
+        answerable=answerable,
         kind=str(record.get("kind", "")),
     )
 

@@ -11,24 +11,26 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from hybrid import advice
 from hybrid.arms import Arm, PromptChoice, Runner, append_replies, choose_prompt, read_replies, select_arms
-from hybrid.artefacts import read_manifest
+from hybrid.artefacts import fingerprint, read_manifest
 from hybrid.assistant import Assistant
 from hybrid.errors import ArtefactError
 from hybrid.eval.comparison import ArmRun, compare
 from hybrid.eval.report import write_report
+from hybrid.models import load_tokenizer
 from hybrid.pairs.build import build_pairs
 from hybrid.pairs.export import export_pairs, read_pairs
 from hybrid.pairs.syntax import SyntaxTeacher
 from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.questions import load_questions
 from hybrid.retrieval.chunk import Chunker
-from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
+from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder, fingerprint_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever
@@ -36,7 +38,7 @@ from hybrid.tuning.tree import Example
 from hybrid.types import Chunk, Pair, Question
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from hybrid.project import Project
 
@@ -97,13 +99,11 @@ def make_pairs(project: Project, work: Path) -> Counts:
 
 def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
     """Trains the adapter of an arm: `hybrid` on contexts, `tuned` closed book on the same questions and answers."""
-    from transformers import AutoTokenizer
-
     from hybrid.tuning.trainer import tune
 
     index = Index.load(project.path("index"))
     pairs = read_pairs(project.path("pairs") / "train.jsonl")
-    tokenizer = AutoTokenizer.from_pretrained(project.model)
+    tokenizer = load_tokenizer(project.model)
     chunks = {chunk.id: chunk for chunk in index.chunks}
     examples, shortened = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
     result = tune(
@@ -129,8 +129,8 @@ def training_examples(
     """Renders pairs to token ids.
 
     Returns:
-        The examples, grouped by context, and how many pairs lost distractors to fit the longest prompt. Closed-book examples leave out
-        pairs whose answer is the refusal: without a context there is nothing to refuse for.
+        The examples, grouped by context, and how many pairs lost distractors to fit the longest prompt. Closed-book
+        examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
     """
     prompt = project.config.prompt
     examples, shortened = [], 0
@@ -142,7 +142,8 @@ def training_examples(
         fitted = fit_context(pair.question, context, pair.oracles, prompt, tokenizer, reserve=len(answer))
         shortened += fitted.dropped > 0
         text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
-        group = "closed book" if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
+        # Closed-book examples stay apart: one tree of all of them would be one step of the optimiser.
+        group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
         examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
     return examples, shortened
 
@@ -176,8 +177,8 @@ def compare_arms(project: Project, work: Path) -> Counts:
                 choice,
                 label=f"arm {arm.name}",
                 done=read_replies(journal),
-                record=lambda fresh, journal=journal: append_replies(journal, fresh),
-            )  # type: ignore[misc]
+                record=partial(append_replies, journal),
+            )
             runs.append(ArmRun(arm.name, arm.description, tuple(replies)))
         del runner
         gc.collect()
@@ -216,7 +217,8 @@ def _rag_prompts(
         choices += [PromptChoice(f"{len(shots)}-shot, k={n}", n, shots) for n in sorted({1, k})]
     if not dev:
         sys.stderr.write(
-            "no training-side questions to choose the rag prompt on; the zero-shot prompt with all chunks is the baseline\n"
+            "no training-side questions to choose the rag prompt on; "
+            "the zero-shot prompt with all chunks is the baseline\n"
         )
         return [choices[1 if k > 1 else 0]]
     record = work / "rag_prompts.json"
@@ -226,7 +228,9 @@ def _rag_prompts(
         chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
         questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
         scores = {choice.name: choice.f1 for choice in choose_prompt(runner, questions, retriever, choices)}
-        record.write_text(json.dumps(scores), encoding="utf-8")
+        partial_record = record.with_suffix(".partial")
+        partial_record.write_text(json.dumps(scores), encoding="utf-8")
+        partial_record.replace(record)
     return sorted((choice._replace(f1=scores[choice.name]) for choice in choices), key=lambda choice: -(choice.f1 or 0))
 
 
@@ -236,25 +240,35 @@ def load_runner(project: Project, adapter: str | None) -> Runner:
     Raises:
         ArtefactError: The adapter has not been trained.
     """
-    from transformers import AutoTokenizer
+    from peft import PeftModel
 
     from hybrid.tuning.model import compute_dtype, default_device, load_base, load_tuned
 
     if adapter is None:
         device = default_device()
-        model: PreTrainedModel = load_base(
-            project.model, method="lora", dtype=compute_dtype("auto", device), device=device
-        ).eval()
+        model = load_base(project.model, method="lora", dtype=compute_dtype("auto", device), device=device)
+        model.eval()  # type: ignore[no-untyped-call]
     else:
         folder = project.path(f"tune/{adapter}")
-        if read_manifest(folder) is None:
-            raise ArtefactError(
-                f"the adapter {adapter!r} has not been trained; run: hybrid tune --project {project.folder}"
-            )
-        model = load_tuned(project.model, folder)  # type: ignore[assignment]
-    tokenizer = AutoTokenizer.from_pretrained(project.model)
+        _require_adapter(project, adapter)
+        tuned = load_tuned(project.model, folder)
+        # Outside a GPU the base is not packed: added to the weights, the adapter costs nothing per token.
+        model = tuned.merge_and_unload() if isinstance(tuned, PeftModel) and tuned.device.type == "cpu" else tuned
+    tokenizer = load_tokenizer(project.model)
     compare_config = project.config.compare
     return Runner(model, tokenizer, project.config.prompt, compare_config.max_new_tokens, compare_config.batch_tokens)
+
+
+def _require_adapter(project: Project, adapter: str) -> None:
+    """Refuses an adapter that is missing or belongs to another model."""
+    way_out = f"run: hybrid tune --project {project.folder}"
+    manifest = read_manifest(project.path(f"tune/{adapter}"))
+    if manifest is None:
+        raise ArtefactError(f"the adapter {adapter!r} has not been trained; {way_out}")
+    if manifest["inputs"].get("model") != fingerprint(value=fingerprint_folder(project.model)):
+        raise ArtefactError(
+            f"the adapter {adapter!r} was trained on another model than {project.config.model}; {way_out}"
+        )
 
 
 def load_assistant(project: Project, arm: Arm) -> Assistant:
@@ -279,8 +293,10 @@ def _facts(project: Project, index: Index, questions: Sequence[Question]) -> dic
     facts = {
         "Model": config.model,
         "Embedding model": config.embedder,
-        "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks of at most {config.index.chunk_tokens} tokens",
-        "Questions": f"{len(questions)}, of which {sum(not q.answerable for q in questions)} are not answered by the documents",
+        "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
+        f"of at most {config.index.chunk_tokens} tokens",
+        "Questions": f"{len(questions)}, "
+        f"of which {sum(not q.answerable for q in questions)} are not answered by the documents",
         "Context": f"{config.prompt.k} chunks",
         "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
         "Seed": str(config.seed),
@@ -310,8 +326,6 @@ def export_model(project: Project, output: Path, arm: str) -> Path:
     """Merges an arm's adapter into its base and writes the model."""
     from hybrid.tuning.export import merge
 
-    folder = project.path(f"tune/{arm}")
-    if read_manifest(folder) is None:
-        raise ArtefactError(f"the adapter {arm!r} has not been trained; run: hybrid tune --project {project.folder}")
-    merge(project.model, folder, output)
+    _require_adapter(project, arm)
+    merge(project.model, project.path(f"tune/{arm}"), output)
     return output

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class NestedScale(NamedTuple):
@@ -66,11 +67,12 @@ def dequantize_nf4_torch(
 ) -> Tensor:
     """The torch twin of `dequantize_nf4`."""
     elements = torch.Size(shape).numel()
-    flat = packed.reshape(-1)
-    pairs_B2 = code_16[torch.stack((flat >> 4, flat & 15), dim=1).int()]
-    weights = pairs_B2.reshape(-1)[:elements]
-    per_block = block_scales(scale).repeat_interleave(blocksize)[:elements]
-    return (weights * per_block).to(dtype).reshape(shape)
+    # Both float32 values of a byte are looked up as one 64-bit word: half the look-ups of single values.
+    pairs_256 = torch.cartesian_prod(code_16, code_16).view(torch.int64).reshape(-1)
+    values = pairs_256.index_select(0, packed.reshape(-1).int()).view(torch.float32)[:elements]
+    scales_B1 = block_scales(scale).reshape(-1, 1)
+    padded = pad(values, (0, scales_B1.numel() * blocksize - elements))
+    return padded.reshape(-1, blocksize).mul(scales_B1).reshape(-1)[:elements].to(dtype).reshape(shape)
 
 
 def block_scales(scale: NestedScale | Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def split_spans(text: str, size: int, count: Count, separators: list[str]) -> li
         count: Length of a text, such as its number of tokens.
         separators: Regular expressions without groups, coarsest first; where none splits, the text is cut anywhere.
 
-    >>> split_spans("one two two two", 7, len, [r"\s+"])
+    >>> split_spans("one two two two", 8, len, [r"\s+"])
     [Span(start=0, end=7), Span(start=8, end=15)]
     """
     from langchain_text_splitters import RecursiveCharacterTextSplitter

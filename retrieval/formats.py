@@ -10,11 +10,15 @@ from hybrid.errors import DependencyError
 _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_NOT_CONTENT = ["script", "style", "noscript", "template", "nav", "footer", "aside", "form", "button", "svg"]
+_NOT_CONTENT = ["script", "style", "noscript", "template", "nav", "footer", "button", "svg"]
 _BLOCKS = [
-    "address", "article", "blockquote", "br", "dd", "div", "dl", "dt", "figcaption", "figure", "h1", "h2", "h3", "h4",
-    "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "ul",
+    "address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "figure",
+    "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table",
+    "td", "th", "ul",
 ]  # fmt: skip
+_TABLE_PARTS = {"table", "thead", "tbody", "tfoot", "tr"}
+# A row that holds these lays out the page, or its cells were not closed: each cell becomes a paragraph.
+_LAYOUT = ", ".join(f":scope {tag}" for tag in ("table", "tr", "ul", "ol", "pre", "h1", "h2", "h3", ":is(td, th) td"))
 
 
 class Unreadable(Exception):
@@ -111,21 +115,21 @@ def _decode_html(data: bytes) -> str:
 
 
 def _html_text(root: Any) -> str:  # noqa: ANN401 - bs4 is not typed
-    # Type str and no subclass: comments, doctypes and the like are subclasses of NavigableString.
-    for comment in root.find_all(string=lambda node: type(node).__name__ != "NavigableString"):
-        comment.extract()
     for node in root.find_all(string=True):
-        if node.find_parent("pre") is None:
+        # Comments, doctypes and the like are subclasses; white space between rows would tear a table apart.
+        if type(node).__name__ != "NavigableString" or (node.parent.name in _TABLE_PARTS and not node.strip()):
+            node.extract()
+        elif node.find_parent("pre") is None:
             node.replace_with(re.sub(r"\s+", " ", node))
-    # Inner rows come later in the page, so a table within a table is flattened first.
-    for row in reversed(root.find_all("tr")):
-        cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
-        row.replace_with("\n" + " | ".join(cells) + "\n")
+    for row in root.find_all("tr"):
+        if row.select_one(_LAYOUT) is None:
+            cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
+            row.replace_with("\n" + " | ".join(cells))
     for block in root.find_all(_BLOCKS):
         block.insert_before("\n\n")
         block.insert_after("\n\n")
     paragraphs = (part.strip() for part in re.split(r"\n[ \t]*\n", root.get_text()))
-    return "\n\n".join(re.sub(r"[ \t]*\n[ \t]*(?=\S)", "\n", part) for part in paragraphs if part)
+    return "\n\n".join(re.sub(r"[ \t]+\n", "\n", part) for part in paragraphs if part)
 
 
 def read_pdf(data: bytes) -> Content:

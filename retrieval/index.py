@@ -211,11 +211,12 @@ def _vectors(old: Index | None, chunks: Sequence[Chunk], sources: Sequence[int],
     """Vectors of `chunks`: from the place in the old index that `sources` names, or computed where it is -1."""
     origin = np.asarray(sources)
     texts = [passage_text(chunk) for chunk, source in zip(chunks, sources, strict=True) if source < 0]
-    computed = embedder.embed_passages(texts) if texts else None
-    width = old.vectors.shape[1] if computed is None and old is not None else embedder.dimension
-    vectors = np.empty((len(chunks), width), dtype=np.float32)
-    if computed is not None:
-        vectors[origin < 0] = computed
+    if not texts and old is not None:
+        kept: Vectors = old.vectors[origin]
+        return kept
+    computed = embedder.embed_passages(texts)
+    vectors = np.empty((len(chunks), computed.shape[1]), dtype=np.float32)
+    vectors[origin < 0] = computed
     if old is not None:
         vectors[origin >= 0] = old.vectors[origin[origin >= 0]]
     return vectors

@@ -128,7 +128,7 @@ def _check_corpus(file: Path, data: bytes, *, required: bool) -> None:
         raise Unreadable("beside corpus.jsonl: not taken for documents")
     try:
         first = json.loads(data.removeprefix(_BOM).strip().split(b"\n", 1)[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(first, dict) and "text" not in first:
         raise Unreadable(f"not a corpus: its first record has no 'text' but {', '.join(first) or 'nothing'}")

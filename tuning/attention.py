@@ -71,7 +71,7 @@ def _pad(heads_BHSD: Tensor, lengths: tuple[int, ...]) -> Tensor:
     if len(set(lengths)) > 1:
         empty = rows_SHD.new_zeros((grid[0] * grid[1], *rows_SHD.shape[1:]))
         rows_SHD = empty.index_copy(0, _slots(lengths, rows_SHD.device), rows_SHD)
-    return rows_SHD.unflatten(0, grid).transpose(1, 2)
+    return rows_SHD.reshape(*grid, *rows_SHD.shape[1:]).transpose(1, 2)
 
 
 def _unpad(heads_GHsD: Tensor, lengths: tuple[int, ...]) -> Tensor:

@@ -1,7 +1,6 @@
 """From a row of context trees to the tensors of one forward pass."""
 
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -89,9 +88,10 @@ def collate(row: Row) -> TreeBatch:
     )
 
 
-def branch_starts(tree: TreeSpan) -> list[int]:
-    """Returns the first token of every branch of a tree."""
-    return list(accumulate(tree.branches[:-1], initial=tree.start + tree.prefix))
+def to_device(batch: TreeBatch, device: torch.device) -> TreeBatch:
+    """Moves the tensors of a batch."""
+    ids, positions, segments, index, targets, weights = (tensor.to(device) for tensor in batch[:-1])
+    return TreeBatch(ids, positions, segments, index, targets, weights, batch.layout)
 
 
 def visible_mask(segments_L3: Tensor) -> Tensor:

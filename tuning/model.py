@@ -1,6 +1,7 @@
 """Loads base models for tuning and tuned models for use, both by the same code, so that they compute the same."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,9 @@ def load_tuned(
     model = load_base(source, method=method, weights=weights, dtype=compute_dtype(dtype, device), device=device)
     if method != "full":
         try:
-            model = PeftModel.from_pretrained(model, str(tuned), is_trainable=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers is about to drop
+                model = PeftModel.from_pretrained(model, str(tuned), is_trainable=False)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"cannot load the adapter in {tuned}: {error}") from error
     model.requires_grad_(False)

@@ -47,14 +47,14 @@ class TuneSettings:
     alpha: int = 32
     dropout: float = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     epochs: float = 1.0
     warmup_ratio: float = 0.05
     scheduler: Scheduler = "cosine"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    max_tokens: int = 2048
-    trees_per_step: int = 8
+    max_tokens: int = 1024
+    trees_per_step: int = 2
     min_shared_tokens: int = 32
     share_contexts: bool = True
     dtype: DtypeName = "auto"

@@ -23,7 +23,7 @@ from hybrid.tuning import attention
 from hybrid.tuning import checkpoints as saved
 from hybrid.tuning.batch import TreeBatch, collate
 from hybrid.tuning.lora import attach_adapter, fused_lora
-from hybrid.tuning.loss import row_loss
+from hybrid.tuning.loss import check_parity, row_loss
 from hybrid.tuning.model import (
     TunedRecord,
     compute_dtype,
@@ -34,7 +34,7 @@ from hybrid.tuning.model import (
     write_record,
 )
 from hybrid.tuning.settings import TuneSettings
-from hybrid.tuning.tree import Example, Row, TreeStats, build_trees, pack_rows, tree_stats
+from hybrid.tuning.tree import ContextTree, Example, Row, TreeStats, build_trees, pack_rows, tree_stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,11 @@ class TreeTrainer(Trainer):
         """Returns this row's share of the step's mean loss."""
         if num_items_in_batch is None:
             raise TrainingError("the loss of a row needs the number of answer tokens of its optimiser step")
-        batch = TreeBatch(**inputs)
+        # Normalising the weights instead of the loss leaves the gradient of low precision rows rounded once.
+        batch = TreeBatch(**{**inputs, "weights": inputs["weights"] / num_items_in_batch})
         self.tokens += batch.input_ids.numel()
         self.answer_tokens += batch.targets.numel()
-        return row_loss(self.model, batch) / num_items_in_batch
+        return row_loss(self.model, batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Passes metrics to the loggers and the progress bar, and stops a run that has diverged."""
@@ -152,21 +153,10 @@ def tune(
         TrainingError: There is no example, one does not fit, the model is not supported, or the loss diverged.
         ModelError: The model cannot be loaded.
     """
-    trees = build_trees(
-        examples,
-        max_tokens=settings.max_tokens,
-        share=settings.share_contexts,
-        min_shared_tokens=settings.min_shared_tokens,
-    )
-    if not trees:
-        raise TrainingError("there is no training example")
+    trees = _trees(examples, settings)
     rows = pack_rows(trees, max_tokens=settings.max_tokens, seed=seed)
     device = default_device()
-    dtype = (
-        torch.float32
-        if (settings.method, settings.dtype) == ("full", "auto")
-        else compute_dtype(settings.dtype, device)
-    )
+    dtype = training_dtype(settings, device)
     weights = resolve_weights(settings.weights, device) if settings.method == "qlora" else "resident"
     set_seed(seed)
     model = prepare_model(model_path, settings, dtype, device)
@@ -180,6 +170,11 @@ def tune(
         seconds = time.perf_counter() - started
     _save(model, model_path, output, settings)
     write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
+    fast_paths = {
+        "attention": attention.NAME,
+        "loss": f"linear_cross_entropy ({linear_cross_entropy.backend(device)})",
+        **kernels,
+    }
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return TuneResult(
         loss_first=losses[0],
@@ -190,14 +185,28 @@ def tune(
         answer_tokens=trainer.answer_tokens,
         stats=tree_stats(trees),
         peak_memory_mb=_peak_memory_mb(device),
-        kernels={
-            "attention": attention.NAME,
-            "loss": f"linear_cross_entropy ({linear_cross_entropy.backend(device)})",
-            **kernels,
-        },
+        kernels=fast_paths,
         weights=weights,
         dtype=dtype_name(dtype),
     )
+
+
+def _trees(examples: Iterable[Example], settings: TuneSettings) -> list[ContextTree]:
+    trees = build_trees(
+        examples,
+        max_tokens=settings.max_tokens,
+        share=settings.share_contexts,
+        min_shared_tokens=settings.min_shared_tokens,
+    )
+    if not trees:
+        raise TrainingError("there is no training example")
+    return trees
+
+
+def training_dtype(settings: TuneSettings, device: torch.device) -> torch.dtype:
+    """Returns the dtype of a run; the weights of full tuning are the optimiser's master copy and stay float32."""
+    full = settings.method == "full" and settings.dtype == "auto"
+    return torch.float32 if full else compute_dtype(settings.dtype, device)
 
 
 def prepare_model(
@@ -208,6 +217,7 @@ def prepare_model(
     attention.check_supported(model.config)
     attention.register()
     model.set_attn_implementation(attention.NAME)
+    check_parity(model.train())
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
     return model if settings.method == "full" else attach_adapter(model, settings)

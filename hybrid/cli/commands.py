@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import yaml
-
-from hybrid.errors import ConfigError
+from hybrid.config import apply_override
 from hybrid.project import Project, Report, StageResult
 from hybrid.types import Answer
 
@@ -20,14 +18,7 @@ def init(options: Namespace) -> None:
     """`hybrid init`."""
     settings: dict[str, Any] = {}
     for override in options.set:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {override!r} is not key=value")
-        *sections, name = key.split(".")
-        place = settings
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = yaml.safe_load(value)
+        apply_override(settings, override)
     project = Project.create(options.folder, options.documents, options.questions, **settings)
     if options.json:
         _print_json({"project": str(project.folder)})
@@ -164,7 +155,8 @@ def chat(options: Namespace) -> None:
 def _print_citations(answer: Answer) -> None:
     for citation in answer.citations:
         print(
-            f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}  “{' '.join(citation.quote.split())}”"
+            f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}"
+            f"  “{' '.join(citation.quote.split())}”"
         )
 
 

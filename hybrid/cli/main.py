@@ -68,7 +68,8 @@ def _quiet_libraries() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hybrid",
-        description="From a folder of documents to a domain assistant, and the evidence for how to build it: retrieval, fine-tuning, or both.",
+        description="From a folder of documents to a domain assistant, and the evidence for how to build it: "
+        "retrieval, fine-tuning, or both.",
         epilog="Start with: hybrid init DIR --documents FOLDER --questions FILE.jsonl && hybrid run --project DIR",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -164,15 +164,15 @@ def _from_teacher(
 
 
 def journalled_drafts(teacher: Teacher, chunks: Sequence[Chunk], journal: Path) -> Iterable[list[Draft]]:
-    """Drafts every chunk, recording each in `journal`; chunks recorded by an earlier, interrupted run are not drafted again."""
+    """Drafts every chunk, recording each in `journal`; what an interrupted run recorded is not drafted again."""
     done: dict[str, list[Draft]] = {}
     if journal.is_file():
-        for line in journal.read_text(encoding="utf-8").splitlines():
+        for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
                 done[record["chunk"]] = [Draft(*draft) for draft in record["drafts"]]
             except (ValueError, KeyError, TypeError):
-                break  # the line that was being written when the run was killed
+                continue  # the line that was being written when the run was killed
     missing = [chunk for chunk in chunks if chunk.id not in done]
     with journal.open("w", encoding="utf-8") as file:
         file.writelines(_journal_line(chunk_id, drafts) for chunk_id, drafts in done.items())
@@ -207,7 +207,7 @@ def _gate(
     kept = funnel.keep("duplicate", kept, gates.without_duplicates())
     kept = funnel.keep("like a comparison question", kept, gates.unlike_evaluation(evaluation, config.max_similarity))
     if own:
-        # A question file may share documents with the comparison; facts learnt from it would leak, generated ones are the product.
+        # A question file may share documents with the comparison, and facts learnt from it would leak.
         evaluated = {document for question in evaluation for document in question.gold}
         kept = funnel.keep("document of a comparison question", kept, lambda c: not evaluated & set(c.documents))
     return kept
@@ -237,13 +237,19 @@ def balanced_sample(found: Sequence[Candidate], total: int, rng: Random) -> list
 
 def split_by_document(found: Sequence[Candidate], share: float, rng: Random) -> tuple[list[Candidate], list[Candidate]]:
     """Sets about `share` of the candidates aside, by whole documents; the training part keeps at least one document."""
-    documents = sorted({document for candidate in found for document in candidate.documents})
+    about: dict[str, set[int]] = {}
+    for number, candidate in enumerate(found):
+        for document in candidate.documents:
+            about.setdefault(document, set()).add(number)
+    documents = sorted(about)
     rng.shuffle(documents)
     aside: set[str] = set()
+    touched: set[int] = set()
     for document in documents[:-1]:
-        if sum(bool(aside & set(c.documents)) for c in found) >= share * len(found):
+        if len(touched) >= share * len(found):
             break
         aside.add(document)
+        touched |= about[document]
     dev = [c for c in found if c.documents and set(c.documents) <= aside]
     train = [c for c in found if not aside & set(c.documents)]
     return train, dev

@@ -1,6 +1,7 @@
 """Candidates for training pairs, and the gates each has to pass.
 
-A candidate is a question with its answer, the chunks that support it and the quotes that prove it, before a context is chosen.
+A candidate is a question with its answer, the chunks that support it and the quotes that prove it, before a context is
+chosen.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def words(text: str) -> list[str]:
 
 
 def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) -> Candidate:
-    """Turns a teacher's draft into a candidate; half of the yes/no drafts are made false by changing a number."""
+    """Turns a teacher's draft into a candidate; half of the yes/no drafts with a number are made false by it."""
     question, answer = draft.question, chunk.text[draft.start : draft.end]
     if draft.kind == "yes":
         question, answer = _polar(question, chunk.text, rng)
@@ -69,12 +70,12 @@ def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) 
 
 
 def _polar(question: str, text: str, rng: Random) -> tuple[str, str]:
-    numbers = _NUMBER.findall(question)
+    numbers = list(_NUMBER.finditer(question))
     if not numbers or rng.random() < 0.5:
         return question, "yes"
     true = rng.choice(numbers)
-    others = sorted(set(_NUMBER.findall(text)) - set(numbers)) or [_other_number(true)]
-    return question.replace(true, rng.choice(others), 1), "no"
+    others = sorted(set(_NUMBER.findall(text)) - {match.group() for match in numbers}) or [_other_number(true.group())]
+    return question[: true.start()] + rng.choice(others) + question[true.end() :], "no"
 
 
 def _other_number(number: str) -> str:
@@ -87,8 +88,8 @@ def candidates_from_question(
 ) -> Candidate | None:
     """Finds the supporting chunks of a user's question.
 
-    The oracle is the chunk of a gold document (without gold: a retrieved chunk) that holds the answer word for word, else the chunk of
-    a gold document that shares the most words with the answer.
+    The oracle is the chunk of a gold document (without gold: a retrieved chunk) that holds the answer word for word,
+    else the chunk of a gold document that shares the most words with the answer.
 
     Args:
         question: The question with its gold answers.
@@ -104,16 +105,24 @@ def candidates_from_question(
         return Candidate(question.id, question.question, refusal, (), tuple(question.gold), (), source)
     gold = [chunk for document in question.gold for chunk in chunks_of.get(document, ())]
     rank = {chunk.id: position for position, chunk in enumerate(retrieved)}
+    patterns = [(answer, _answer_pattern(answer)) for answer in question.answers]
     for chunk in sorted(gold or retrieved, key=lambda c: rank.get(c.id, len(rank))):
-        for answer in question.answers:
-            start = chunk.text.lower().find(answer.lower())
-            if start >= 0:
-                return _file_candidate(question, answer, chunk, (start, start + len(answer)), source)
+        for answer, pattern in patterns:
+            if match := pattern.search(chunk.text):
+                return _file_candidate(question, answer, chunk, match.span(), source)
     if not gold:
         return None
     wanted = Counter(words(question.answers[0]))
     chunk = max(gold, key=lambda c: (sum((Counter(words(c.text)) & wanted).values()), -rank.get(c.id, len(rank))))
     return _file_candidate(question, question.answers[0], chunk, (0, len(chunk.text)), source)
+
+
+def _answer_pattern(answer: str) -> re.Pattern[str]:
+    """Finds an answer as whole words ("5" is not in "15"), over line breaks too; other scripts need no space around."""
+    text = r"\s+".join(map(re.escape, answer.split()))
+    before = r"(?<!\w)" if re.match(r"[A-Za-z0-9]", answer.strip()) else ""
+    after = r"(?!\w)" if re.search(r"[A-Za-z0-9]$", answer.strip()) else ""
+    return re.compile(before + text + after, re.IGNORECASE)
 
 
 def _file_candidate(question: Question, answer: str, chunk: Chunk, span: tuple[int, int], source: str) -> Candidate:
@@ -160,7 +169,7 @@ def without_duplicates() -> Callable[[Candidate], bool]:
 
 
 def unlike_evaluation(questions: Sequence[Question], limit: float) -> Callable[[Candidate], bool]:
-    """A gate against leakage: drops candidates whose words overlap a comparison question's by `limit` or more (Jaccard)."""
+    """A gate against leakage: drops candidates as close in words to a comparison question as `limit` (Jaccard)."""
     evaluation = [frozenset(words(question.question)) for question in questions]
     by_word: dict[str, set[int]] = {}
     for number, bag in enumerate(evaluation):

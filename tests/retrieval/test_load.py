@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def lines(*records: Any) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def fill(folder: Path, files: dict[str, bytes | str]) -> Path:
+def fill(folder: Path, files: Mapping[str, bytes | str]) -> Path:
     for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,8 @@ def test_html_main_text(tmp_path: Path) -> None:
     page = """<!doctype html><html><head><title> The
     pump </title><style>p {}</style></head><body><nav>menu</nav><main><h1>Pump</h1><!-- hidden -->
     <p>Oil it
-    <b>every</b> day.</p><p>Twice<br>on Sunday.</p><table><tr><th>part</th><th>weeks</th></tr><tr><td>seal</td>
+    <b>every</b> day.</p><p>Twice<br>on Sunday.</p><table><tr><th>part</th><th>weeks</th></tr>
+    <tr><td>seal</td>
     <td>2</td></tr></table><pre>line 1
   line 2</pre><script>code()</script></main><footer>end</footer></body></html>"""
     document = load_documents(fill(tmp_path, {"a.html": page})).documents[0]
@@ -82,10 +84,21 @@ def test_html_main_text(tmp_path: Path) -> None:
         "Oil it every day.",
         "Twice",
         "on Sunday.",
-        "part | weeks",
-        "seal | 2",
+        "part | weeks\nseal | 2",
         "line 1\n  line 2",
     ]
+
+
+def test_html_of_a_page_laid_out_by_a_table(tmp_path: Path) -> None:
+    inner = "<table><tr><td>a</td><td>b</td></tr></table>"
+    page = f"<table><tr><td><h1>Pump</h1><p>Oil it.{inner}</td><td>menu</td></tr></table>"
+    document = load_documents(fill(tmp_path, {"a.html": page})).documents[0]
+    assert document.text == "Pump\n\nOil it.\n\na | b\n\nmenu"
+
+
+def test_html_that_is_not_closed(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.html": "<table><tr><td>a<td>b<tr><td>c</table>", "b.html": "<div>" * 5_000 + "deep"})
+    assert [document.text.split() for document in load_documents(tmp_path).documents] == [["a", "b", "c"], ["deep"]]
 
 
 def test_html_of_a_declared_encoding(tmp_path: Path) -> None:
@@ -276,11 +289,11 @@ def test_same_order_every_time(tmp_path: Path) -> None:
     assert ids(load_documents(tmp_path)) == sorted(ids(load_documents(tmp_path)))
 
 
-def test_real_corpora(data: Path) -> None:
-    loaded = load_documents(data / "emanual_tv")
+def test_real_corpora(data_folder: Path) -> None:
+    loaded = load_documents(data_folder / "emanual_tv")
     assert len(loaded.documents) == 255
     assert {path for path, reason in loaded.skipped if reason.startswith("empty text")} == {
         "corpus.jsonl:35",
         "corpus.jsonl:36",
     }
-    assert len(load_documents(data / "squad11_dev13" / "corpus.jsonl").documents) == 856
+    assert len(load_documents(data_folder / "squad11_dev13" / "corpus.jsonl").documents) == 856

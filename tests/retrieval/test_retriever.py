@@ -124,8 +124,8 @@ def quality(documents: list[Document], chunker: Chunker, embedder: Embedder, fol
 
 
 @pytest.mark.slow
-def test_published_quality_on_whole_documents(minilm: Path, data: Path) -> None:
-    folder = data / "emanual_tv"
+def test_published_quality_on_whole_documents(minilm: Path, data_folder: Path) -> None:
+    folder = data_folder / "emanual_tv"
     records = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().split("\n") if line]
     documents = [Document(record["_id"], f"{record['title']} {record['text']}") for record in records]
     with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def test_published_quality_on_whole_documents(minilm: Path, data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_chunks_find_more_than_whole_documents(minilm: Path, data: Path) -> None:
-    folder = data / "emanual_tv"
+def test_chunks_find_more_than_whole_documents(minilm: Path, data_folder: Path) -> None:
+    folder = data_folder / "emanual_tv"
     documents = list(load_documents(folder).documents)
     assert quality(documents, Chunker(minilm), SentenceEmbedder(minilm), folder) > 0.6

@@ -1,0 +1,113 @@
+"""The whole path on public data: split the questions, learn from one part, compare the arms on the other.
+
+    python benchmarks/real_data.py emanual_tv --data DATA --work /tmp/emanual
+    python benchmarks/real_data.py squad11_dev13 --data DATA --work /tmp/squad
+
+DATA holds one folder a set, with corpus.jsonl and qa.jsonl. `emanual_tv` is split by its groups of sections that share text,
+`squad11_dev13` by article, so that no test question asks about a document that training saw. The table goes to stderr, the figures with
+machine and versions to benchmarks/results/.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import hybrid
+from hybrid.cli.commands import format_table
+
+Record = dict[str, Any]
+_SPLIT_BY: dict[str, Callable[[Record], str]] = {
+    "emanual_tv": lambda record: str(record["group"]),
+    "squad11_dev13": lambda record: str(record["article"]),
+}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    # The manual's gold answers are whole sentences, so the prompt must not ask every arm for few words.
+    "emanual_tv": {
+        "prompt": {
+            "instructions": "Answer the question from the passages, in the words of the passages. "
+            "If they do not answer it, reply: {refusal}",
+            "closed_book": "Answer the question about the television.",
+        },
+        "compare": {"max_new_tokens": 96},
+    },
+    "squad11_dev13": {},
+}
+
+
+def split(records: list[Record], group_of: Callable[[Record], str], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Puts whole groups aside until they hold `share` of the questions; returns (train, test)."""
+    groups = sorted({group_of(record) for record in records})
+    Random(seed).shuffle(groups)
+    aside: set[str] = set()
+    for group in groups:
+        if sum(group_of(record) in aside for record in records) >= share * len(records):
+            break
+        aside.add(group)
+    return [r for r in records if group_of(r) not in aside], [r for r in records if group_of(r) in aside]
+
+
+def _write(path: Path, records: list[Record]) -> None:
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(_SPLIT_BY))
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the project; a run that was interrupted goes on")
+    parser.add_argument("--test-share", type=float, default=0.3, help="share of the questions kept for the comparison")
+    parser.add_argument("--limit", type=int, default=150, help="most questions compared")
+    parser.add_argument("--total", type=int, default=400, help="most training pairs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    lines = (options.data / options.name / "qa.jsonl").read_text(encoding="utf-8").splitlines()
+    train, test = split([json.loads(line) for line in lines], _SPLIT_BY[options.name], options.test_share, options.seed)
+    folder = options.work.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "train.jsonl", train)
+    _write(folder / "test.jsonl", test)
+    if not (folder / "hybrid.yaml").exists():
+        settings = _SETTINGS[options.name]
+        hybrid.Project.create(
+            folder,
+            options.data / options.name / "corpus.jsonl",
+            folder / "test.jsonl",
+            **{
+                **settings,
+                "seed": options.seed,
+                "pairs": {"file": "train.jsonl", "total": options.total},
+                "compare": {**settings.get("compare", {}), "limit": options.limit},
+            },
+        )
+    started = time.perf_counter()
+    project = hybrid.Project.open(folder)
+    stages = project.run()
+    report = project.report()
+    result = {
+        "set": options.name,
+        "command": f"python benchmarks/real_data.py {' '.join(sys.argv[1:2])} --limit {options.limit} --total {options.total} --seed {options.seed}",
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "seconds": round(time.perf_counter() - started),
+        "stage_seconds": {stage.stage: stage.manifest["seconds"] for stage in stages},
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "versions": stages[-1].manifest["versions"],
+        "split": {"train questions": len(train), "test questions": len(test)},
+        **{key: report.data[key] for key in ("arms", "verdict", "facts", "notes")},
+    }
+    target = Path(__file__).parent / "results" / f"{options.name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stderr.write(f"{format_table(report)}\n\n{report.verdict}\n{result['seconds']} s, {result['peak_memory_mb']} MB at most, figures in {target}\n")
+
+
+if __name__ == "__main__":
+    main()

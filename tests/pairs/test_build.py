@@ -1,0 +1,332 @@
+"""Whole pair sets: grounding, contexts, shares, splits, seeds, leakage, and the defects of other generators."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from scipy.stats import chisquare
+
+from hybrid.errors import TrainingError
+from hybrid.pairs.build import PairSet, balanced_sample, journalled_drafts, split_by_document
+from hybrid.pairs.candidates import Candidate, words
+from hybrid.pairs.export import pair_to_dict
+from hybrid.pairs.teacher import Draft
+from hybrid.types import Chunk, Document, Pair, Question
+
+Build = Callable[..., PairSet]
+
+
+def _document(chunk: str) -> str:
+    return chunk.rpartition("#")[0]
+
+
+def test_every_quote_is_at_its_span_and_holds_the_answer(build: Build, world: Any) -> None:
+    result = build()
+    assert len(result.train) == 200
+    for pair in [*result.train, *result.dev]:
+        assert pair.quotes
+        for quote in pair.quotes:
+            assert world.index.documents[quote.document].text[quote.start : quote.end] == quote.text
+            if pair.kind == "grounded" and pair.answer not in {"yes", "no"}:
+                assert pair.answer in quote.text
+
+
+def test_a_context_has_exactly_k_distinct_chunks(build: Build, world: Any) -> None:
+    known = {chunk.id for chunk in world.index.chunks}
+    for k in (1, 2, 5):
+        result = build(k=k)
+        for pair in [*result.train, *result.dev]:
+            assert len(pair.context) == len(set(pair.context)) == k
+            assert set(pair.context) <= known
+
+
+def test_an_index_smaller_than_k_gives_all_its_chunks(build: Build, make_world: Callable[..., Any]) -> None:
+    documents = [Document(f"{n}.md", f"Machine {n} is red and stands in the shed.") for n in range(3)]
+    small = make_world(documents)
+    assert len(small.index.chunks) == 3
+    result = build(world=small, k=5, p_absent=0.0, dev_share=0.0)
+    assert {len(pair.context) for pair in result.train} == {3}
+    assert build(world=small, k=3, p_absent=0.0, dev_share=0.0).train[0].context
+
+
+def test_grounded_contexts_show_the_oracle_and_absent_ones_never(build: Build, world: Any) -> None:
+    result = build()
+    kinds = Counter(pair.kind for pair in result.train)
+    assert set(kinds) == {"grounded", "absent"}
+    for pair in result.train:
+        shown = set(pair.context) & set(pair.oracles)
+        assert pair.oracles
+        if pair.kind == "grounded":
+            assert shown == set(pair.oracles)
+        else:
+            assert not shown
+            assert pair.answer == "Not answered."
+
+
+def test_absent_contexts_do_not_hold_the_answer_elsewhere(build: Build, world: Any) -> None:
+    result = build(p_absent=0.5)
+    originals = {
+        pair.id: pair.answer for pair in [*build(p_absent=0.0, total=5000, dev_share=0.0).train]
+    }
+    checked = 0
+    for pair in result.train:
+        if pair.kind == "absent" and pair.id in originals:
+            checked += 1
+            answer = f" {' '.join(words(originals[pair.id]))} "
+            for chunk in pair.context:
+                assert answer not in f" {' '.join(words(world.index.chunk(chunk).text))} "
+    assert checked > 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15, 0.5, 1.0])
+def test_the_share_of_absent_pairs_is_p_absent(share: float, build: Build) -> None:
+    result = build(p_absent=share, total=100)
+    absent = sum(pair.kind == "absent" for pair in result.train)
+    assert len(result.train) == 100
+    assert absent == round(share * 100)
+
+
+def test_the_place_of_the_oracle_is_uniform(build: Build) -> None:
+    # Pairs of one context share its order: one pair a context and oracle is an independent draw.
+    places: Counter[int] = Counter()
+    for seed in range(3):
+        result = build(seed=seed, total=240, questions_per_context=1, p_absent=0.0)
+        places.update(pair.context.index(pair.oracles[0]) for pair in result.train)
+    assert sum(places.values()) > 600
+    assert chisquare([places[place] for place in range(4)]).pvalue > 0.01
+
+
+def test_distractors_differ_between_the_contexts_of_one_chunk(build: Build) -> None:
+    result = build(questions_per_context=1, total=400, p_absent=0.0)
+    contexts: dict[str, set[tuple[str, ...]]] = {}
+    for pair in result.train:
+        contexts.setdefault(pair.oracles[0], set()).add(pair.context)
+    shared = [found for found in contexts.values() if len(found) > 1]
+    assert len(shared) > 20
+
+
+def _bytes(result: PairSet) -> bytes:
+    return "\n".join(json.dumps(pair_to_dict(pair)) for pair in [*result.train, *result.dev]).encode()
+
+
+def test_one_seed_gives_one_set_and_another_seed_another(build: Build) -> None:
+    first = build(seed=3)
+    assert _bytes(build(seed=3)) == _bytes(first)
+    assert _bytes(build(seed=4)) != _bytes(first)
+
+
+def test_ids_are_unique_over_train_and_dev(build: Build) -> None:
+    result = build(total=400)
+    ids = [pair.id for pair in [*result.train, *result.dev]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_dev_documents_are_disjoint_from_train_documents(build: Build) -> None:
+    result = build(dev_share=0.25, total=300)
+
+    def documents(pairs: list[Pair]) -> set[str]:
+        return {_document(oracle) for pair in pairs for oracle in pair.oracles}
+
+    assert result.dev
+    assert not documents(result.train) & documents(result.dev)
+    assert len(result.dev) == pytest.approx(0.25 * 300, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("total", 50),
+        ("questions_per_context", 2),
+        ("p_absent", 0.6),
+        ("p_yes_no", 0.0),
+        ("dev_share", 0.3),
+        ("oracle_in_top", 1),
+        ("k", 2),
+        ("seed", 9),
+    ],
+)
+def test_every_setting_reaches_the_output(setting: str, value: Any, build: Build) -> None:
+    assert _bytes(build(**{setting: value})) != _bytes(build())
+
+
+def test_the_similarity_limit_reaches_the_output(build: Build) -> None:
+    evaluation = [Question("q", "What colour is machine 7 today?", ("red",))]
+    loose = build(evaluation=evaluation, max_similarity=1.0)
+    strict = build(evaluation=evaluation, max_similarity=0.5)
+    assert loose.counts["dropped: like a comparison question"] == 0
+    assert strict.counts["dropped: like a comparison question"] > 0
+
+
+def test_totals_and_group_sizes_hold(build: Build) -> None:
+    result = build(total=60, questions_per_context=3)
+    assert len(result.train) == 60
+    grounded = Counter(pair.context for pair in result.train if pair.kind == "grounded")
+    everyone = Counter(pair.context for pair in result.train)
+    assert max(grounded.values()) <= 3
+    assert max(everyone.values()) <= 4
+
+
+def test_yes_no_pairs_can_be_switched_off(build: Build) -> None:
+    assert not [pair for pair in build(p_yes_no=0.0).train if pair.answer in {"yes", "no"}]
+    answers = Counter(pair.answer for pair in build(p_yes_no=0.5, total=300, p_absent=0.0).train)
+    assert answers["yes"] > 20
+    assert answers["no"] > 20
+
+
+def test_repeated_chunk_texts_keep_their_ids(build: Build, make_world: Callable[..., Any]) -> None:
+    same = "Machine 1 is red and stands in the shed."
+    documents = [Document(f"{n}.md", f"{same}\n\nMachine {n + 10} is blue and stands in the attic.") for n in range(8)]
+    twins = make_world(documents, 16)
+    assert sum(chunk.text.strip() == same for chunk in twins.index.chunks) == 8
+    result = build(world=twins, p_absent=0.0, total=100, dev_share=0.0)
+    assert result.counts["dropped: duplicate"] > 0
+    for pair in result.train:
+        for quote, oracle in zip(pair.quotes, pair.oracles, strict=True):
+            assert quote.document == _document(oracle)
+            chunk = twins.index.chunk(oracle)
+            assert chunk.start <= quote.start < quote.end <= chunk.end
+
+
+def test_no_pair_resembles_a_comparison_question(build: Build) -> None:
+    evaluation = [Question(str(n), f"what colour is Machine {n} ?", ("red",)) for n in range(0, 240, 3)]
+    result = build(evaluation=evaluation, total=1000)
+    assert result.counts["dropped: like a comparison question"] >= 80
+    bags = [set(words(question.question)) for question in evaluation]
+    for pair in [*result.train, *result.dev]:
+        bag = set(words(pair.question))
+        assert all(len(bag & other) / len(bag | other) < 0.8 for other in bags)
+
+
+def test_the_counts_add_up(build: Build) -> None:
+    counts = build().counts
+    dropped = sum(count for name, count in counts.items() if name.startswith("dropped: "))
+    pool_left = counts["candidates"] - dropped - counts["train"] - counts["dev"]
+    assert pool_left >= 0
+    assert counts["train"] == counts["train grounded"] + counts["train multi"] + counts["train absent"]
+
+
+def test_nothing_left_says_what_was_dropped(build: Build) -> None:
+    evaluation = [Question("q", "What is the colour of machine?", ("red",))]
+    with pytest.raises(TrainingError, match=r"no training pair is left of \d+ candidates; dropped: .*comparison"):
+        build(evaluation=evaluation, max_similarity=0.0)
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_teacher_goes_on_and_ends_the_same(
+    build: Build, make_teacher: Callable[[], Any], world: Any, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.jsonl"
+    expected = build(journal=whole, teacher=make_teacher())
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal = tmp_path / "cut.jsonl"
+    journal.write_text("".join(lines[:20]) + lines[20][: len(lines[20]) // 2], encoding="utf-8")
+    teacher = make_teacher()
+    assert _bytes(build(journal=journal, teacher=teacher)) == _bytes(expected)
+    assert teacher.drafted == [chunk.id for chunk in world.index.chunks[20:]]
+    assert journal.read_bytes() == whole.read_bytes()
+
+
+# --- the user's own questions -----------------------------------------------------------------------------------------
+
+
+def _own(number: int, **values: Any) -> Question:
+    question = Question(f"own{number}", f"Which colour has machine {number} got?", ("red",), ("page0.md",))
+    return replace(question, **values)
+
+
+def test_own_questions_replace_the_teacher(build: Build, world: Any) -> None:
+    own = [
+        _own(n, answers=(world.index.documents[f"page{n // 6}.md"].text.split(f"Machine {n} is ")[1].split()[0],),
+             gold=(f"page{n // 6}.md",))
+        for n in range(120)
+    ]  # fmt: skip
+    result = build(own=own, file="mine.jsonl", p_absent=0.1)
+    pairs = [*result.train, *result.dev]
+    assert {pair.source for pair in pairs} == {"mine.jsonl"}
+    assert {pair.id for pair in pairs} <= {question.id for question in own}
+    assert len(pairs) > 100
+    for pair in pairs:
+        (quote,) = pair.quotes
+        assert world.index.documents[quote.document].text[quote.start : quote.end] == quote.text
+
+
+def test_own_unanswerable_questions_become_absent_pairs(build: Build) -> None:
+    own = [_own(n, answers=("red",), gold=("page0.md",)) for n in range(3)]
+    own += [_own(n, answers=(), gold=(), answerable=False) for n in range(100, 104)]
+    result = build(own=own, p_absent=0.0, dev_share=0.0)
+    absent = [pair for pair in result.train if pair.kind == "absent"]
+    assert {pair.id for pair in absent} == {f"own{n}" for n in range(100, 104)}
+    assert {pair.answer for pair in absent} == {"Not answered."}
+    assert {len(pair.context) for pair in absent} == {4}
+
+
+def test_unanswerable_questions_count_against_the_total(build: Build) -> None:
+    own = [_own(n, answers=(), gold=(), answerable=False) for n in range(50)]
+    own += [_own(n) for n in range(100, 110)]
+    assert len(build(own=own, total=20, dev_share=0.0).train) == 20
+
+
+def test_documents_of_the_comparison_are_left_out(build: Build) -> None:
+    own = [_own(n, answers=("shed",), gold=(f"page{n}.md",)) for n in range(20)]
+    evaluation = [Question("q", "Quite another thing, is it?", ("x",), ("page3.md", "page4.md"))]
+    result = build(own=own, evaluation=evaluation, dev_share=0.0, p_absent=0.0)
+    oracles = {_document(oracle) for pair in result.train for oracle in pair.oracles}
+    assert oracles
+    assert not oracles & {"page3.md", "page4.md"}
+    assert result.counts["dropped: document of a comparison question"] == 2
+
+
+def test_own_questions_that_point_are_kept(build: Build) -> None:
+    own = [_own(0, question="What does this section say of machine 0?")]
+    assert len(build(own=own, dev_share=0.0, p_absent=0.0).train) == 1
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _candidate(number: int, *documents: str) -> Candidate:
+    chunks = tuple(f"{document}#0-9" for document in documents)
+    return Candidate(f"c{number}", f"Question {number}?", "a", chunks, documents, (), "test")
+
+
+def test_a_sample_takes_turns_over_the_chunks() -> None:
+    found = [_candidate(n, "big") for n in range(90)] + [_candidate(n, f"small{n % 5}") for n in range(90, 100)]
+    drawn = Counter(candidate.documents[0] for candidate in balanced_sample(found, 12, Random(0)))
+    assert drawn == {"big": 2, **{f"small{n}": 2 for n in range(5)}}
+    assert len(balanced_sample(found, 1000, Random(0))) == 100
+
+
+def test_a_split_keeps_documents_whole_and_train_never_empty() -> None:
+    found = [_candidate(n, f"d{n % 10}") for n in range(100)]
+    found += [_candidate(100, "d1", "d2"), _candidate(101)]
+    for seed in range(5):
+        train, dev = split_by_document(found, 0.3, Random(seed))
+        assert not {d for c in train for d in c.documents} & {d for c in dev for d in c.documents}
+        assert 25 <= len(dev) <= 45
+        assert found[-1] in train
+    assert split_by_document(found, 0.0, Random(0)) == (found, [])
+    train, dev = split_by_document([_candidate(0, "only"), _candidate(1, "only")], 0.9, Random(0))
+    assert (len(train), len(dev)) == (2, 0)
+
+
+def test_journalled_drafts_keep_the_order_of_the_chunks(tmp_path: Path, world: Any) -> None:
+    journal = tmp_path / "j.jsonl"
+    chunks = world.index.chunks[:6]
+    assert list(journalled_drafts(_Silent(), chunks, journal)) == [[]] * 6
+    assert [json.loads(line)["chunk"] for line in journal.read_text(encoding="utf-8").splitlines()] == [
+        chunk.id for chunk in chunks
+    ]
+
+
+class _Silent:
+    name = "silent"
+
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+        yield from ([] for _ in chunks)

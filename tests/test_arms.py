@@ -1,0 +1,175 @@
+"""Arms, refusals, the runner with its journal, and the choice of the rag prompt."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hybrid.arms import (
+    ARMS,
+    PromptChoice,
+    Runner,
+    append_replies,
+    choose_prompt,
+    is_refusal,
+    read_replies,
+    select_arms,
+)
+from hybrid.config import Config, PromptConfig
+from hybrid.errors import ConfigError
+from hybrid.eval.comparison import Reply
+from hybrid.models import load_tokenizer
+from hybrid.prompt import Shot
+from hybrid.types import Chunk, Citation, Hit, Question
+
+REFUSAL = PromptConfig().refusal
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_model: Path) -> Runner:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
+
+
+def _hits(*numbers: int) -> list[Hit]:
+    chunks = [Chunk(f"d{n}#0-9", f"d{n % 10}", 0, 9, f"Fact {n:04}") for n in numbers]
+    return [Hit(chunk, 1 / rank, rank) for rank, chunk in enumerate(chunks, 1)]
+
+
+QUESTIONS = [Question(f"q{n}", "Why is it so" + " so" * n + "?", ("x",)) for n in range(9)]
+HITS = [_hits(n, n + 10, n + 11) for n in range(9)]
+ZERO = PromptChoice("zero-shot", 3, ())
+
+
+def _answer(runner: Runner, choice: PromptChoice = ZERO, done: dict[str, Reply] | None = None) -> tuple[list[Reply], list[list[str]]]:  # fmt: skip
+    recorded: list[list[str]] = []
+
+    def record(replies: Sequence[Reply]) -> None:
+        recorded.append([reply.question_id for reply in replies])
+
+    return runner.answer(QUESTIONS, HITS, choice, label="t", done=done or {}, record=record), recorded
+
+
+def _timeless(replies: Sequence[Reply]) -> list[Reply]:
+    return [replace(reply, seconds=0.0) for reply in replies]
+
+
+def test_the_default_arms_are_known_and_use_what_they_say() -> None:
+    assert [arm.name for arm in select_arms(Config().compare.arms)] == list(Config().compare.arms)
+    uses = {name: (arm.adapter, arm.retrieval) for name, arm in ARMS.items()}
+    assert uses["base"] == (None, False)
+    assert uses["rag"] == (None, True)
+    assert uses["tuned"] == ("tuned", False)
+    assert uses["hybrid"] == ("hybrid", True)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["rag", "oracel"], "unknown arm 'oracel'; known are base"), ([], "found none"), (["rag", "rag"], "rag, rag")],
+)
+def test_wrong_arms_are_named(names: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        select_arms(names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [REFUSAL, REFUSAL.lower().strip("."), f"  {REFUSAL}\n", "", " ", "I don't know.", "The passages do not mention it."],
+)
+def test_refusals_are_recognised(text: str) -> None:
+    assert is_refusal(text, REFUSAL)
+
+
+@pytest.mark.parametrize("text", ["Every 4,000 hours.", "no", "The pump does not answer to remote commands.", "0"])
+def test_answers_are_no_refusals(text: str) -> None:
+    assert not is_refusal(text, REFUSAL)
+
+
+def test_an_empty_refusal_setting_makes_nothing_a_refusal() -> None:
+    assert not is_refusal("Every day.", "")
+
+
+def test_replies_come_in_the_order_of_the_questions_and_name_their_chunks(runner: Runner) -> None:
+    replies, recorded = _answer(runner)
+    assert [reply.question_id for reply in replies] == [question.id for question in QUESTIONS]
+    assert len(recorded) > 1, "several batches"
+    assert sorted(sum(recorded, [])) == sorted(question.id for question in QUESTIONS)
+    for reply, hits in zip(replies, HITS, strict=True):
+        assert reply.contexts == tuple(hit.chunk.id for hit in hits)
+        assert reply.documents == tuple(dict.fromkeys(hit.chunk.document for hit in hits))
+        assert reply.text == reply.text.strip()
+        assert reply.seconds > 0
+        assert not (reply.abstained and reply.citations)
+
+
+def test_documents_are_what_was_retrieved_and_contexts_what_was_shown(runner: Runner) -> None:
+    replies, _ = _answer(runner, PromptChoice("zero-shot", 1, ()))
+    assert replies[3].contexts == ("d3#0-9",)
+    assert replies[3].documents == ("d3", "d4")
+
+
+def test_the_text_does_not_depend_on_the_batch(runner: Runner) -> None:
+    together, _ = _answer(replace(runner, batch_tokens=100_000))
+    alone, recorded = _answer(replace(runner, batch_tokens=1))
+    assert all(len(batch) == 1 for batch in recorded)
+    assert [reply.text for reply in alone] == [reply.text for reply in together]
+
+
+def test_replies_that_are_done_are_not_made_again(runner: Runner) -> None:
+    whole, batches = _answer(runner)
+    first = {reply.question_id: replace(reply, text="kept") for reply in whole if reply.question_id in batches[0]}
+    replies, recorded = _answer(runner, done=first)
+    assert recorded == batches[1:]
+    assert {reply.question_id for reply in replies if reply.text == "kept"} == set(batches[0])
+    rest = [reply for reply in whole if reply.question_id not in first]
+    assert _timeless([reply for reply in replies if reply.question_id not in first]) == _timeless(rest)
+
+
+REPLIES = [
+    Reply("a", "Line\u2028two\u0085 “3”\n", False, ("d",), ("d#0-1",), 0.5, (Citation(1, "d", 0, 1, "x"),)),
+    Reply("b", REFUSAL, True, (), (), 0.25),
+]
+
+
+def test_the_journal_keeps_replies(tmp_path: Path) -> None:
+    journal = tmp_path / "rag.jsonl"
+    assert read_replies(journal) == {}
+    append_replies(journal, REPLIES[:1])
+    append_replies(journal, REPLIES[1:])
+    assert list(read_replies(journal).values()) == REPLIES
+
+
+def test_a_half_written_line_is_left_out_now_and_later(tmp_path: Path) -> None:
+    journal = tmp_path / "rag.jsonl"
+    append_replies(journal, REPLIES)
+    whole = journal.read_bytes()
+    for end in range(len(whole) - 40, len(whole) - 1):
+        journal.write_bytes(whole[:end])
+        assert set(read_replies(journal)) == {"a"}
+    # The run that goes on writes behind the half line; a second interruption must not lose what it wrote.
+    append_replies(journal, [replace(REPLIES[1], question_id="c")])
+    append_replies(journal, [replace(REPLIES[1], question_id="d")])
+    assert {"a", "d"} <= set(read_replies(journal))
+
+
+class _Searcher:
+    """Returns the same chunks for every question."""
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        return [_hits(*range(k)) for _ in questions]
+
+
+def test_the_prompt_with_the_best_f1_comes_first(runner: Runner) -> None:
+    shots = (Shot("A?", "B", (_hits(1)[0].chunk,)),)
+    choices = [PromptChoice(f"{len(s)}-shot, k={k}", k, s) for k in (1, 3) for s in ((), shots)]
+    texts = {c: runner.answer(QUESTIONS[:2], [_hits(*range(3))] * 2, c, label="t", done={}, record=lambda _: None) for c in choices}  # fmt: skip
+    favourite = choices[2]
+    gold = [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, texts[favourite], strict=False)]
+    scored = choose_prompt(runner, gold, _Searcher(), choices)
+    assert sorted(choice.name for choice in scored) == sorted(choice.name for choice in choices)
+    assert scored[0].f1 == 1.0
+    assert favourite._replace(f1=1.0) in scored
+    assert [choice.f1 for choice in scored] == sorted((choice.f1 or 0 for choice in scored), reverse=True)

@@ -1,0 +1,127 @@
+"""Fingerprints, manifests, publication, and the lock."""
+
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hybrid.artefacts import (
+    fingerprint,
+    fingerprint_files,
+    installed_versions,
+    locked,
+    open_work,
+    publish,
+    read_manifest,
+)
+from hybrid.errors import ArtefactError, LockedError
+
+
+@dataclass(frozen=True)
+class Settings:
+    k: int = 4
+    name: str = "ä"
+
+
+def test_a_fingerprint_depends_on_values_not_on_order() -> None:
+    assert fingerprint(a=1, b=Settings()) == fingerprint(b=Settings(), a=1)
+    assert len({fingerprint(a=1), fingerprint(a=2), fingerprint(b=1), fingerprint(a=Settings(5))}) == 4
+    with pytest.raises(TypeError):
+        fingerprint(a=object())
+
+
+def test_files_are_fingerprinted_by_name_and_content(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.md").write_text("one", encoding="utf-8")
+    (tmp_path / "sub" / "b.md").write_text("two", encoding="utf-8")
+    seen = [fingerprint_files(tmp_path)]
+    os.utime(tmp_path / "a.md", (0, 0))
+    (tmp_path / ".hidden").write_text("x", encoding="utf-8")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("x", encoding="utf-8")
+    assert fingerprint_files(tmp_path) == seen[0], "neither times nor hidden files count"
+    (tmp_path / "a.md").write_text("uno", encoding="utf-8")
+    seen.append(fingerprint_files(tmp_path))
+    (tmp_path / "a.md").rename(tmp_path / "c.md")
+    seen.append(fingerprint_files(tmp_path))
+    (tmp_path / "sub" / "b.md").unlink()
+    seen.append(fingerprint_files(tmp_path))
+    assert len(set(seen)) == 4
+
+
+def test_a_single_file_is_fingerprinted(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("one", encoding="utf-8")
+    before = fingerprint_files(file)
+    file.write_text("two", encoding="utf-8")
+    assert fingerprint_files(file) != before
+
+
+def test_publishing_replaces_the_whole_folder(tmp_path: Path) -> None:
+    final = tmp_path / "store" / "index"
+    for name in ("first", "second"):
+        result = tmp_path / "result"
+        result.mkdir()
+        (result / name).write_text(name, encoding="utf-8")
+        publish(result, final, {"fingerprint": name, "inputs": {}})
+        assert sorted(path.name for path in final.iterdir()) == sorted([name, "manifest.json"])
+        manifest = read_manifest(final)
+        assert manifest is not None
+        assert manifest["fingerprint"] == name
+        assert [path.name for path in final.parent.iterdir()] == ["index"]
+
+
+def test_without_a_manifest_there_is_no_artefact(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"fingerprint": "x"}', ""])
+def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtefactError, match=r"manifest\.json is damaged.*delete .* and run the command again"):
+        read_manifest(tmp_path)
+
+
+def test_work_goes_on_for_the_same_fingerprint_only(tmp_path: Path) -> None:
+    folder = open_work(tmp_path / "work", "one")
+    (folder / "journal").write_text("x", encoding="utf-8")
+    assert (open_work(tmp_path / "work", "one") / "journal").is_file()
+    assert not (open_work(tmp_path / "work", "two") / "journal").exists()
+
+
+def test_work_of_unknown_origin_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "journal").write_text("x", encoding="utf-8")
+    assert not (open_work(tmp_path / "work", "one") / "journal").exists()
+
+
+def _hold(folder: Path, held: "multiprocessing.synchronize.Event") -> None:
+    with locked(folder):
+        held.set()
+        held.wait(60)
+        multiprocessing.Event().wait(60)
+
+
+def test_the_lock_is_held_once_and_freed_when_its_process_is_killed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    store = tmp_path / "project" / ".hybrid"
+    process = context.Process(target=_hold, args=(store, held))
+    process.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(LockedError, match=f"another command works on {store.parent}; wait"), locked(store):
+            pytest.fail("two held it")
+    finally:
+        process.kill()
+        process.join()
+    with locked(store):
+        pass
+
+
+def test_versions_name_every_package() -> None:
+    versions = installed_versions()
+    assert versions["torch"][0].isdigit()
+    assert "not installed" not in versions.values()

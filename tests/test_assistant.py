@@ -1,0 +1,143 @@
+"""The assistant: one answer by every way of asking, with citations that hold."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hybrid.assistant import Assistant
+from hybrid.errors import ArtefactError, ConfigError
+from hybrid.retrieval.index import Index
+from hybrid.types import Answer
+
+if TYPE_CHECKING:
+    from hybrid import Project
+
+QUESTIONS = ["Where does the beacon stand?", "How many boats are there?", "What?", "When is the lamp room cleaned? " * 9]
+
+
+@pytest.fixture(scope="module")
+def assistant(finished_project: "Project") -> Assistant:
+    assistant = finished_project.assistant()
+    assistant.runner.model.float()  # in 16 bit a batch rounds otherwise than its parts
+    return assistant
+
+
+def _essence(answer: Answer) -> tuple[object, ...]:
+    return answer.text, answer.citations, answer.abstained, [(hit.chunk, hit.rank) for hit in answer.hits]
+
+
+def test_the_tuned_assistant_is_the_default(assistant: Assistant) -> None:
+    assert assistant.arm == "hybrid"
+
+
+def test_asking_streaming_and_batches_agree(assistant: Assistant) -> None:
+    together = assistant.batch(QUESTIONS)
+    assert [_essence(assistant.ask(question)) for question in QUESTIONS] == [_essence(answer) for answer in together]
+    for question, answer in zip(QUESTIONS, together, strict=True):
+        pieces = list(assistant.stream(question))
+        assert "".join(pieces) == answer.text
+        assert all(pieces), "no empty piece"
+        assert _essence(assistant.cite(question, answer.text)) == _essence(answer)
+
+
+def test_an_answer_carries_what_was_shown(assistant: Assistant, finished_project: "Project") -> None:
+    answer = assistant.ask(QUESTIONS[0])
+    assert len(answer.hits) == finished_project.config.prompt.k
+    assert [hit.rank for hit in answer.hits] == [1, 2, 3]
+    assert answer.seconds > 0
+    documents = Index.load(finished_project.path("index")).documents
+    for hit in answer.hits:
+        assert documents[hit.chunk.document].text[hit.chunk.start : hit.chunk.end] == hit.chunk.text
+
+
+def test_what_a_passage_says_is_cited_at_its_span(assistant: Assistant, finished_project: "Project") -> None:
+    documents = Index.load(finished_project.path("index")).documents
+    shown = assistant.ask(QUESTIONS[0]).hits
+    words = " ".join(shown[1].chunk.text.split()[2:6])
+    answer = assistant.cite(QUESTIONS[0], words)
+    assert answer.citations
+    for citation in answer.citations:
+        assert documents[citation.document].text[citation.start : citation.end] == citation.quote
+        assert shown[citation.number - 1].chunk.document == citation.document
+
+
+def test_a_refusal_cites_nothing(assistant: Assistant) -> None:
+    answer = assistant.cite(QUESTIONS[0], assistant.runner.prompt.refusal)
+    assert answer.abstained
+    assert answer.citations == ()
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_refused(question: str, assistant: Assistant) -> None:
+    with pytest.raises(ConfigError, match="the question is empty"):
+        assistant.ask(question)
+    with pytest.raises(ConfigError, match="the question is empty"):
+        list(assistant.stream(question))
+
+
+def test_no_questions_give_no_answers(assistant: Assistant) -> None:
+    assert assistant.batch([]) == []
+
+
+@pytest.mark.parametrize("question", ["¿Cuántos barcos hay?", "一共有几艘船?", "🛥️" * 40, "a\u2028b\0c"])
+def test_any_text_can_be_asked(question: str, assistant: Assistant) -> None:
+    assert "".join(assistant.stream(question)) == assistant.ask(question).text
+
+
+def test_a_closed_book_assistant_shows_nothing(finished_project: "Project") -> None:
+    for arm in ("base", "tuned"):
+        closed = Assistant.load(finished_project.folder, arm)
+        answer = closed.ask(QUESTIONS[0])
+        assert closed.arm == arm
+        assert (answer.hits, answer.citations) == ((), ())
+
+
+def test_an_unknown_arm_is_named(finished_project: "Project") -> None:
+    with pytest.raises(ConfigError, match="unknown arm 'best'; known are base, rag, tuned, hybrid"):
+        finished_project.assistant("best")
+
+
+def test_without_artefacts_the_command_is_named(toy_project: "Project") -> None:
+    with pytest.raises(ArtefactError, match="has no index; run: hybrid index --project"):
+        toy_project.assistant()
+    with pytest.raises(ArtefactError, match="'tuned' has not been trained; run: hybrid tune --project"):
+        toy_project.assistant("tuned")
+
+
+def test_an_adapter_of_another_model_is_refused(finished_copy: "Project") -> None:
+    manifest = finished_copy.path("tune/hybrid") / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["inputs"]["model"] = "another"
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="'hybrid' was trained on another model"):
+        finished_copy.assistant()
+
+
+class _Spelling:
+    """Decodes tokens as the bytes they are, so that a character can take several tokens."""
+
+    eos_token_id = 0
+
+    def decode(self, tokens: list[int], **_: object) -> str:
+        return bytes(tokens).decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize("text", [" a b ", "Größe 三 🛥 ", "", "   ", "a\n\n", "x 三"])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_stream_joins_to_the_stripped_text(
+    text: str, cut: int, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = list(text.encode())[: len(text.encode()) - cut]
+
+    def stream(*_: object, **__: object) -> Iterator[int]:
+        yield from tokens
+
+    monkeypatch.setattr("hybrid.generate.stream_tokens", stream)
+    runner = replace(assistant.runner, tokenizer=_Spelling())  # type: ignore[arg-type]
+    monkeypatch.setattr(type(runner), "encode", lambda *_: ([1], []))
+    pieces = list(replace(assistant, runner=runner).stream("Why?"))
+    assert "".join(pieces) == bytes(tokens).decode("utf-8", errors="replace").strip()
+    assert all(pieces)

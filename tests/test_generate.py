@@ -1,0 +1,123 @@
+"""Greedy decoding: batches, shared prefixes and streams give what transformers' own generate gives."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.generate import generate_batch, plan_batches, shared_prefix, stop_ids, stream_tokens
+from hybrid.models import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STOP = 1
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def _prompts(shared: int, tails: list[int]) -> list[list[int]]:
+    draw = torch.Generator().manual_seed(shared + sum(tails))
+    prefix = torch.randint(5, 300, (shared,), generator=draw).tolist()
+    # The first token of every tail differs, so that the shared prefix is exactly as long as it says.
+    return [
+        [*prefix, 5 + row, *torch.randint(5, 300, (length - 1,), generator=draw).tolist()]
+        for row, length in enumerate(tails)
+    ]
+
+
+def _reference(model: "PreTrainedModel", prompt: list[int], new: int, stops: list[int]) -> list[int]:
+    ids = torch.tensor([prompt])
+    output = model.generate(  # type: ignore[operator]
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=stops or None,
+        pad_token_id=0,
+    )
+    tokens = output[0, len(prompt) :].tolist()
+    return next((tokens[:n] for n, token in enumerate(tokens) if token in stops), tokens)
+
+
+@pytest.mark.parametrize(
+    ("shared", "tails"),
+    [(0, [9, 9, 9]), (0, [3, 17, 40]), (40, [4, 4]), (40, [1, 9, 30]), (5, [6, 2, 8]), (0, [7])],
+    ids=["equal", "lengths", "prefix", "prefix and lengths", "short prefix", "one"],
+)
+def test_a_batch_equals_one_by_one_equals_transformers(
+    shared: int, tails: list[int], model: "PreTrainedModel"
+) -> None:
+    prompts = _prompts(shared, tails)
+    assert shared_prefix(prompts) == (shared if len(prompts) > 1 else len(prompts[0]) - 1)
+    batched = generate_batch(model, prompts, max_new_tokens=10, stops=set(), pad=0)
+    single = [generate_batch(model, [prompt], max_new_tokens=10, stops=set(), pad=0)[0] for prompt in prompts]
+    assert batched == single == [_reference(model, prompt, 10, []) for prompt in prompts]
+    assert [list(stream_tokens(model, prompt, max_new_tokens=10, stops=set())) for prompt in prompts] == batched
+    assert all(len(output) == 10 for output in batched)
+
+
+def test_one_stopping_does_not_stop_the_others(model: "PreTrainedModel") -> None:
+    prompts = _prompts(20, [5, 11, 3])
+    free = generate_batch(model, prompts, max_new_tokens=12, stops=set(), pad=0)
+    stops = {free[0][2], free[1][7]}
+    outputs = generate_batch(model, prompts, max_new_tokens=12, stops=stops, pad=0)
+    for output, unstopped in zip(outputs, free, strict=True):
+        end = next((n for n, token in enumerate(unstopped) if token in stops), len(unstopped))
+        assert output == unstopped[:end], "up to the first stop token, without it"
+    assert len(outputs[0]) <= 2
+    assert outputs == [_reference(model, prompt, 12, sorted(stops)) for prompt in prompts]
+    assert outputs == [list(stream_tokens(model, prompt, max_new_tokens=12, stops=stops)) for prompt in prompts]
+
+
+@pytest.mark.parametrize("new", [1, 5])
+def test_no_more_than_the_limit(new: int, model: "PreTrainedModel") -> None:
+    outputs = generate_batch(model, _prompts(0, [4, 6]), max_new_tokens=new, stops=set(), pad=0)
+    assert [len(output) for output in outputs] == [new, new]
+
+
+def test_equal_prompts_give_equal_answers(model: "PreTrainedModel") -> None:
+    prompt = _prompts(0, [30])[0]
+    first, second = generate_batch(model, [prompt, prompt], max_new_tokens=6, stops=set(), pad=0)
+    assert first == second == _reference(model, prompt, 6, [])
+
+
+def test_stop_tokens_are_those_of_model_and_tokenizer(model: "PreTrainedModel", tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    assert model.generation_config is not None
+    known = model.generation_config.eos_token_id
+    try:
+        model.generation_config.eos_token_id = [7, 8]
+        assert stop_ids(model, tokenizer) == {7, 8, tokenizer.eos_token_id}
+        model.generation_config.eos_token_id = None
+        assert stop_ids(model, tokenizer) == {tokenizer.eos_token_id}
+    finally:
+        model.generation_config.eos_token_id = known
+
+
+@given(lengths=st.lists(st.integers(1, 300)), limit=st.integers(1, 500))
+def test_batches_hold_every_prompt_once_within_the_limit(lengths: list[int], limit: int) -> None:
+    batches = plan_batches(lengths, limit)
+    assert sorted(i for batch in batches for i in batch.indices) == list(range(len(lengths)))
+    for batch in batches:
+        padded = max(lengths[i] for i in batch.indices) * len(batch.indices)
+        assert batch.tokens == padded
+        assert padded <= limit or len(batch.indices) == 1
+
+
+@given(prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), max_size=5))
+def test_the_shared_prefix_is_shared_and_leaves_a_token(prompts: list[list[int]]) -> None:
+    length = shared_prefix(prompts)
+    assert all(prompt[:length] == prompts[0][:length] and len(prompt) > length for prompt in prompts)
+    longer = length + 1
+    assert not prompts or any(len(p) <= longer or p[:longer] != prompts[0][:longer] for p in prompts)

@@ -1,0 +1,89 @@
+"""Tiny random models with a tokenizer, and examples that share contexts."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from hybrid.tuning.tree import Example
+
+VOCABULARY = 61
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny models spend their time waiting for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _tiny_model(kind: str) -> PreTrainedModel:
+    torch.manual_seed(7)
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+    }
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True))
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=False))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a function that gives the folder of a tiny "llama" or "qwen2"."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(kind: str) -> Path:
+        path = root / kind
+        if not path.exists():
+            _tiny_model(kind).save_pretrained(path)
+            words = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+            PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1").save_pretrained(path)
+        return path
+
+    return folder
+
+
+def _make_examples(groups: int = 3, branches: int = 3, context: int = 12, seed: int = 0) -> list[Example]:
+    """Examples of different lengths on shared contexts; the last group shares its whole prompt."""
+    draw = random.Random(seed)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(2, VOCABULARY) for _ in range(count))
+
+    examples = []
+    for group in range(groups):
+        shared = tokens(context)
+        for branch in range(branches):
+            own = () if group == groups - 1 else (2 + branch, *tokens(branch % 3))
+            examples.append(Example(f"{group}.{branch}", f"g{group}", shared + own, (*tokens(1 + branch % 3), 1)))
+    return examples
+
+
+@pytest.fixture(scope="session")
+def make_examples() -> Callable[..., list[Example]]:
+    """Returns `_make_examples`."""
+    return _make_examples

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Gemma2Config, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config
+
+from hybrid.errors import TrainingError
+from hybrid.tuning.attention import check_supported, tree_attention
+from hybrid.tuning.batch import TreeLayout, TreeSpan
+
+LAYOUTS = {
+    "one sample": TreeLayout((TreeSpan(0, 0, (9,)),)),
+    "equal branches": TreeLayout((TreeSpan(0, 7, (4, 4, 4)),)),
+    "ragged branches": TreeLayout((TreeSpan(0, 5, (1, 6, 3)),)),
+    "no prefix": TreeLayout((TreeSpan(0, 0, (3, 2)),)),
+    "several trees": TreeLayout((TreeSpan(0, 5, (2, 6)), TreeSpan(13, 0, (4,)), TreeSpan(17, 1, (1, 1)))),
+}
+
+
+def separate(q: Tensor, k: Tensor, v: Tensor, layout: TreeLayout, scale: float) -> Tensor:
+    """One causal call per sample; a prefix row is taken from the first."""
+    parts = []
+    for tree in layout.trees:
+        fork = tree.start + tree.prefix
+        begin = fork
+        for index, tokens in enumerate(tree.branches):
+            rows = torch.cat([torch.arange(tree.start, fork), torch.arange(begin, begin + tokens)])
+            out = scaled_dot_product_attention(
+                q[:, :, rows], k[:, :, rows], v[:, :, rows], is_causal=True, scale=scale, enable_gqa=True
+            )
+            parts.append(out if index == 0 else out[:, :, tree.prefix :])
+            begin += tokens
+    return torch.cat(parts, dim=2)
+
+
+def inputs(layout: TreeLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    last = layout.trees[-1]
+    tokens = last.start + last.prefix + sum(last.branches)
+    # tokens before heads in memory, as a projection leaves them
+    q, k, v = (torch.randn(1, tokens, n, 8, dtype=dtype).transpose(1, 2).requires_grad_() for n in (4, 2, 2))
+    return q, k, v
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["64", "32"])
+def test_equals_separate_samples_with_gradients(layout: TreeLayout, dtype: torch.dtype, tolerance: float) -> None:
+    tensors = inputs(layout, dtype)
+    shared, alone = (function(*tensors, layout, 0.3) for function in (tree_attention, separate))
+    weight = torch.randn_like(shared)
+    torch.testing.assert_close(shared, alone, rtol=tolerance, atol=tolerance)
+    for a, b in zip(*(torch.autograd.grad(out, tensors, weight) for out in (shared, alone)), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["equal branches", "ragged branches"])
+def test_a_changed_branch_leaves_the_others_bit_equal(name: str) -> None:
+    (tree,) = LAYOUTS[name].trees
+    q, k, v = (t.detach() for t in inputs(LAYOUTS[name], torch.float32))
+    before = tree_attention(q, k, v, LAYOUTS[name], 0.3)
+    changed = slice(tree.prefix + tree.branches[0], tree.prefix + sum(tree.branches[:2]))
+    for t in (q, k, v):
+        t[:, :, changed] = 1e3
+    after = tree_attention(q, k, v, LAYOUTS[name], 0.3)
+    kept = torch.ones(q.shape[2], dtype=torch.bool)
+    kept[changed] = False
+    assert torch.equal(before[:, :, kept], after[:, :, kept])
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(), Qwen2Config(), MistralConfig(sliding_window=None)])
+def test_plain_models_are_supported(config: PreTrainedConfig) -> None:
+    check_supported(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (MistralConfig(sliding_window=64), "mistral.*sliding_window = 64"),
+        (Qwen2Config(use_sliding_window=True, sliding_window=32, max_window_layers=1), "qwen2.*sliding_window = 32"),
+        (Gemma2Config(sliding_window=None), "gemma2.*softcapping"),
+    ],
+)
+def test_other_models_are_refused_by_name(config: PreTrainedConfig, named: str) -> None:
+    with pytest.raises(TrainingError, match=named):
+        check_supported(config)

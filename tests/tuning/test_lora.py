@@ -1,0 +1,56 @@
+# mypy: disable-error-code="no-any-return"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybrid.errors import TrainingError
+from hybrid.tuning.lora import attach_adapter, fused_lora
+from hybrid.tuning.model import load_base
+from hybrid.tuning.settings import Method, TuneSettings, Weights
+
+CPU = torch.device("cpu")
+
+
+def adapted(
+    folder: Path, weights: Weights = "resident", method: Method = "qlora", **options: object
+) -> torch.nn.Module:
+    base = load_base(folder, method=method, weights=weights, device=CPU)
+    model = attach_adapter(base, TuneSettings(method=method, rank=2, **options))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("weights", ["resident", "nf4"])
+def test_fused_layers_compute_what_peft_computes(
+    model_folder: Callable[[str], Path], kind: str, weights: Weights
+) -> None:
+    model = adapted(model_folder(kind), weights)
+    ids = torch.arange(2, 22).reshape(2, 10)
+    plain = model(input_ids=ids).logits
+    with fused_lora(model) as report:
+        fused = model(input_ids=ids).logits
+    assert report == {"lora": "lora_linear: 14 of 14 layers"}
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-4)
+    assert torch.equal(model(input_ids=ids).logits, plain)  # PEFT's forward is back
+
+
+def test_dropout_keeps_pefts_forward_and_says_so(model_folder: Callable[[str], Path]) -> None:
+    with fused_lora(adapted(model_folder("llama"), dropout=0.1)) as report:
+        assert report == {"lora": "lora_linear: 0 of 14 layers; PEFT's forward: 14 (dropout)"}
+
+
+def test_only_named_layers_get_an_adapter(model_folder: Callable[[str], Path]) -> None:
+    with fused_lora(adapted(model_folder("llama"), target_modules=("q_proj", "v_proj"))) as report:
+        assert report == {"lora": "lora_linear: 4 of 4 layers"}
+
+
+def test_an_unknown_layer_is_named(model_folder: Callable[[str], Path]) -> None:
+    with pytest.raises(TrainingError, match="w_pack"):
+        adapted(model_folder("llama"), target_modules=("w_pack",))

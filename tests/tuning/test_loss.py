@@ -1,0 +1,159 @@
+"""The claim of this package: shared contexts give the loss and the gradients of separate samples."""
+
+# mypy: disable-error-code="no-untyped-call, method-assign, no-any-return, arg-type"
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+
+from hybrid.errors import TrainingError
+from hybrid.tuning.batch import collate
+from hybrid.tuning.lora import fused_lora
+from hybrid.tuning.loss import causal_lm, check_parity, predicting_rows, row_loss
+from hybrid.tuning.settings import Method, TuneSettings
+from hybrid.tuning.trainer import prepare_model
+from hybrid.tuning.tree import Example, Row, build_trees, pack_rows
+
+MakeExamples = Callable[..., list[Example]]
+ModelFolder = Callable[[str], Path]
+CPU = torch.device("cpu")
+
+
+def adapted(folder: Path, dtype: torch.dtype, method: Method = "lora") -> torch.nn.Module:
+    """A model with adapters that already change its output."""
+    torch.manual_seed(3)
+    model = prepare_model(folder, TuneSettings(method=method, rank=3), torch.float32, CPU).to(dtype)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    if dtype is torch.float64:
+        for module in model.modules():
+            if isinstance(module, (LlamaRMSNorm, Qwen2RMSNorm)):
+                module.forward = partial(normalise, module.weight, module.variance_epsilon)
+    return model
+
+
+def normalise(weight_H: Tensor, epsilon: float, hidden: Tensor) -> Tensor:
+    """RMSNorm in the dtype of its input; transformers always rounds to float32."""
+    return weight_H * hidden * (hidden.pow(2).mean(-1, keepdim=True) + epsilon).rsqrt()
+
+
+def rows_of(examples: Sequence[Example], share: bool, max_tokens: int) -> list[Row]:
+    return pack_rows(build_trees(examples, max_tokens=max_tokens, share=share), max_tokens=max_tokens, seed=1)
+
+
+def reference(model: torch.nn.Module, examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Loss and gradients of one ordinary forward pass per sample, by transformers and PEFT alone."""
+    causal_lm(model).set_attn_implementation("sdpa")
+    model.zero_grad()
+    total = torch.zeros((), dtype=next(model.parameters()).dtype)
+    for example in examples:
+        ids = torch.tensor([example.prompt_ids + example.answer_ids])
+        logits_NV = model(input_ids=ids).logits[0, len(example.prompt_ids) - 1 : -1]
+        loss = cross_entropy(logits_NV, torch.tensor(example.answer_ids), reduction="sum")
+        loss.backward()
+        total += loss.detach()
+    causal_lm(model).set_attn_implementation("hybrid_tree")
+    return {"loss": total, **collect(model)}
+
+
+def ours(model: torch.nn.Module, rows: Sequence[Row]) -> dict[str, Tensor]:
+    model.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    with fused_lora(model) as report:
+        assert report == {"lora": "lora_linear: 14 of 14 layers"}
+        for row in rows:
+            loss = row_loss(model, collate(row))
+            loss.backward()
+            total += loss.detach()
+    return {"loss": total, **collect(model)}
+
+
+def collect(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("max_tokens", [32, 400], ids=["accumulated rows", "one row"])
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["64", "32"])
+def test_loss_and_gradients_equal_those_of_separate_samples(
+    model_folder: ModelFolder,
+    make_examples: MakeExamples,
+    kind: str,
+    max_tokens: int,
+    share: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    model, examples = adapted(model_folder(kind), dtype), make_examples()
+    rows = rows_of(examples, share, max_tokens)
+    assert (len(rows) == 1) == (max_tokens == 400)
+    truth, found = reference(model, examples), ours(model, rows)
+    assert found.keys() == truth.keys()
+    assert len(truth) == 1 + 2 * 14
+    for name, wanted in truth.items():
+        assert wanted.norm() > 0
+        assert (found[name] - wanted).norm() <= tolerance * wanted.norm(), name
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"], ids=["tied", "untied"])
+def test_full_tuning_has_the_gradients_of_separate_samples(
+    model_folder: ModelFolder, make_examples: MakeExamples, kind: str
+) -> None:
+    model, examples = adapted(model_folder(kind), torch.float64, "full"), make_examples()
+    truth = reference(model, examples)
+    model.zero_grad()
+    for row in rows_of(examples, True, 32):
+        row_loss(model, collate(row)).backward()
+    found = collect(model)
+    assert found.keys() | {"loss"} == truth.keys()
+    for name, gradient in found.items():
+        assert (gradient - truth[name]).norm() <= 1e-10 * truth[name].norm(), name
+
+
+def test_a_model_that_scales_its_logits_is_refused(model_folder: ModelFolder) -> None:
+    model = prepare_model(model_folder("llama"), TuneSettings(method="full"), torch.float32, CPU)
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits * 0.5)
+    with pytest.raises(TrainingError, match="does not support 'llama'"):
+        check_parity(model)
+
+
+def test_gradient_checkpointing_changes_nothing(model_folder: ModelFolder, make_examples: MakeExamples) -> None:
+    model = adapted(model_folder("llama"), torch.float64).train()
+    rows = rows_of(make_examples(), True, 400)
+    plain = ours(model, rows)
+    causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
+    for name, value in ours(model, rows).items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-12, atol=1e-14)
+
+
+def test_a_changed_branch_leaves_the_predictions_of_the_others_bit_equal(model_folder: ModelFolder) -> None:
+    model = adapted(model_folder("llama"), torch.float32)
+    context = tuple(range(2, 20))
+    examples = [Example(str(n), "g", (*context, 20 + n, 30), (40, 41, 1)) for n in range(4)]
+    changed = [
+        e if e.id != "2" else e._replace(prompt_ids=(*context, 50, 51), answer_ids=(52, 53, 1)) for e in examples
+    ]
+    before, after = (predicting_rows(model, collate(rows_of(e, True, 200)[0])) for e in (examples, changed))
+    kept = torch.arange(12) // 3 != 2
+    assert torch.equal(before[kept], after[kept])
+    assert not torch.equal(before[~kept], after[~kept])
+
+
+def test_only_answer_tokens_are_learned(model_folder: ModelFolder, make_examples: MakeExamples) -> None:
+    (row,) = rows_of(make_examples(), True, 400)
+    batch = collate(row)
+    answers = sorted(token for tree in row for branch in tree.branches for token in branch.answer_ids)
+    assert sorted(batch.targets.tolist()) == answers
+    model = adapted(model_folder("llama"), torch.float64)
+    halved = row_loss(model, batch._replace(weights=batch.weights / 2))
+    torch.testing.assert_close(halved * 2, row_loss(model, batch))
+    assert row_loss(model, batch._replace(weights=batch.weights * 0)) == 0

@@ -1,0 +1,69 @@
+# mypy: disable-error-code="no-untyped-call, arg-type"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybrid.errors import ArtefactError, ModelError
+from hybrid.tuning.lora import base_weight
+from hybrid.tuning.model import TunedRecord, compute_dtype, load_base, load_tuned, read_record, write_record
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_resident_weights_are_the_packed_ones(
+    model_folder: Callable[[str], Path], kind: str, dtype: torch.dtype
+) -> None:
+    models = {
+        w: load_base(model_folder(kind), method="qlora", weights=w, dtype=dtype, device=CPU)
+        for w in ("nf4", "resident")
+    }
+    packed = {n: m for n, m in models["nf4"].named_modules() if type(m).__name__ == "Linear4bit"}
+    resident = dict(models["resident"].named_modules())
+    assert len(packed) == 14
+    assert type(models["nf4"].get_output_embeddings()) is torch.nn.Linear
+    for name, module in packed.items():
+        assert torch.equal(base_weight(module)(), resident[name].weight)
+    ids = torch.arange(2, 20)[None]
+    assert torch.equal(*(model(input_ids=ids).logits for model in models.values()))
+
+
+def test_rounding_changes_the_model(model_folder: Callable[[str], Path]) -> None:
+    plain, rounded = (
+        load_base(model_folder("llama"), method=m, weights="resident", device=CPU) for m in ("lora", "qlora")
+    )
+    ids = torch.arange(2, 20)[None]
+    assert not torch.equal(plain(input_ids=ids).logits, rounded(input_ids=ids).logits)
+    assert torch.equal(plain.get_input_embeddings().weight, rounded.get_input_embeddings().weight)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_base(tmp_path, method="lora", device=CPU)
+
+
+def test_records_come_back(tmp_path: Path) -> None:
+    record = TunedRecord("qlora", "nf4", "bfloat16", {"base": "abc"})
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"method": "x", "weights": "", "dtype": "", "notes": {}}'])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hybrid.json").write_text(text)
+    with pytest.raises(ArtefactError, match=r"hybrid\.json"):
+        read_record(tmp_path)
+
+
+def test_an_empty_folder_is_no_tuned_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="holds no tuned model"):
+        load_tuned(tmp_path, tmp_path, device=CPU)
+
+
+def test_dtypes_by_name() -> None:
+    assert compute_dtype("bfloat16", CPU) is torch.bfloat16
+    assert compute_dtype("auto", CPU) in (torch.bfloat16, torch.float32)

@@ -1,0 +1,186 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from hybrid.errors import ConfigError, TrainingError
+from hybrid.tuning import checkpoints
+from hybrid.tuning.model import load_tuned
+from hybrid.tuning.settings import Method, TuneSettings, Weights
+from hybrid.tuning.trainer import TuneResult, tune
+from hybrid.tuning.tree import Example
+
+MakeExamples = Callable[..., list[Example]]
+ModelFolder = Callable[[str], Path]
+
+
+def fit(folder: Path, examples: list[Example], tmp_path: Path, name: str = "run", **options: object) -> TuneResult:
+    values: dict[str, object] = {
+        "method": "lora",
+        "max_tokens": 40,
+        "trees_per_step": 1,
+        "min_shared_tokens": 4,
+        "learning_rate": 1e-2,
+        "epochs": 4,
+        "rank": 4,
+        "dtype": "float32",
+    }
+    return tune(
+        examples,
+        model_path=folder,
+        output=tmp_path / name,
+        settings=TuneSettings(**{**values, **options}),  # type: ignore[arg-type]
+        seed=5,
+        checkpoints=tmp_path / f"{name}-checkpoints",
+        notes={"base": "tiny"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"), [("qlora", "nf4"), ("qlora", "resident"), ("lora", "auto"), ("full", "auto")]
+)
+def test_the_loss_falls(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, method: Method, weights: Weights
+) -> None:
+    result = fit(model_folder("llama"), make_examples(), tmp_path, method=method, weights=weights)
+    assert result.loss_last < result.loss_first - 0.2
+    assert result.steps == 12
+    assert result.stats.mean_branches == 3
+    assert result.tokens == 4 * result.stats.unique_tokens
+    assert result.answer_tokens == 4 * result.stats.answer_tokens
+    assert result.kernels["attention"] == "hybrid_tree"
+    assert result.weights == ("nf4" if weights == "nf4" else "resident")
+    record = json.loads((tmp_path / "run" / "hybrid.json").read_text())
+    assert record == {"method": method, "weights": result.weights, "dtype": "float32", "notes": {"base": "tiny"}}
+    tuned = load_tuned(model_folder("llama"), tmp_path / "run", dtype="float32", device=torch.device("cpu"))
+    assert tuned(input_ids=torch.arange(2, 9)[None]).logits.isfinite().all()
+
+
+def test_packed_and_resident_weights_train_the_same(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
+) -> None:
+    for weights in ("nf4", "resident"):
+        fit(model_folder("qwen2"), make_examples(), tmp_path, weights, method="qlora", weights=weights, epochs=1)
+    assert_equal_adapters(tmp_path / "nf4", tmp_path / "resident")
+
+
+def test_sharing_and_row_size_change_nothing(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
+) -> None:
+    """All contexts in each step: the same optimiser steps whether tokens are shared, packed or accumulated."""
+    runs: dict[str, dict[str, object]] = {"one": {"max_tokens": 400}, "many": {}, "separate": {"share_contexts": False}}
+    results = {
+        name: fit(model_folder("llama"), make_examples(), tmp_path, name, trees_per_step=99, epochs=2, **options)
+        for name, options in runs.items()
+    }
+    assert {result.steps for result in results.values()} == {2}
+    first = results["one"].loss_first
+    assert all(abs(result.loss_first - first) < 1e-5 for result in results.values())
+    for name in ("many", "separate"):
+        assert_equal_adapters(tmp_path / "one", tmp_path / name, 1e-4)
+
+
+def test_plain_peft_loads_the_adapter(model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path) -> None:
+    fit(model_folder("llama"), make_examples(), tmp_path, epochs=1)
+    assert {"adapter_model.safetensors", "adapter_config.json"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    base = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+    ids = torch.arange(2, 12)[None]
+    before = base(input_ids=ids).logits
+    after = PeftModel.from_pretrained(base, tmp_path / "run")(input_ids=ids).logits
+    ours = load_tuned(model_folder("llama"), tmp_path / "run", dtype="float32", device=torch.device("cpu"))
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(ours(input_ids=ids).logits, after)
+
+
+KILLED = """
+import os, signal, sys
+from hybrid.tuning import trainer
+save = trainer.TreeTrainer._save_checkpoint
+def save_and_die(self, model, trial):
+    if self.state.global_step == 8:
+        trainer.Trainer._save_checkpoint(self, model, trial)  # written, but not yet declared complete
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, model, trial)
+trainer.TreeTrainer._save_checkpoint = save_and_die
+"""
+
+
+def test_a_killed_run_continues_to_the_same_adapter(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
+) -> None:
+    whole = fit(model_folder("llama"), make_examples(), tmp_path, "whole", save_steps=4)
+    code = f"""{KILLED}
+import torch
+from pathlib import Path
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.tree import Example
+torch.set_num_threads(1)
+trainer.tune({make_examples()!r},
+    model_path=Path({str(model_folder("llama"))!r}), output=Path({str(tmp_path / "cut")!r}),
+    settings=TuneSettings(method="lora", max_tokens=40, trees_per_step=1, min_shared_tokens=4, learning_rate=1e-2,
+    epochs=4, rank=4, dtype="float32", save_steps=4), seed=5, checkpoints=Path({str(tmp_path / "cut-checkpoints")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "cut").exists()
+    assert {path.name for path in (tmp_path / "cut-checkpoints").glob("checkpoint-*")} == {
+        "checkpoint-4",
+        "checkpoint-8",
+    }
+    resumed = fit(model_folder("llama"), make_examples(), tmp_path, "cut", save_steps=4)
+    assert resumed.steps == whole.steps == 12
+    assert resumed.tokens < whole.tokens  # it did continue
+    assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
+    assert_equal_adapters(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_checkpoints_of_another_run_are_discarded(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    assert checkpoints.prepare(folder, "a") is None
+    for step in (9, 10, 11):
+        (folder / f"checkpoint-{step}").mkdir()
+    for step in (9, 10):
+        checkpoints.mark_complete(folder / f"checkpoint-{step}")
+    assert checkpoints.prepare(folder, "a") == folder / "checkpoint-10"
+    assert not (folder / "checkpoint-11").exists()
+    assert checkpoints.prepare(folder, "b") is None
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_stdout_stays_empty(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fit(model_folder("llama"), make_examples(), tmp_path, epochs=1)
+    assert capfd.readouterr().out == ""
+
+
+def test_no_examples_are_an_error(model_folder: ModelFolder, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no training example"):
+        fit(model_folder("llama"), [], tmp_path)
+
+
+def test_an_unknown_logger_is_named(model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nosuchlogger"):
+        fit(model_folder("llama"), make_examples(), tmp_path, loggers=("nosuchlogger",))
+
+
+def test_a_diverging_run_stops(model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        fit(model_folder("llama"), make_examples(), tmp_path, learning_rate=1e38, epochs=9, max_grad_norm=0.0)
+
+
+def assert_equal_adapters(one: Path, other: Path, tolerance: float = 1e-6) -> None:
+    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=tolerance)
