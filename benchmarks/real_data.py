@@ -3,9 +3,9 @@
     python benchmarks/real_data.py emanual_tv --data DATA --work /tmp/emanual
     python benchmarks/real_data.py squad11_dev13 --data DATA --work /tmp/squad
 
-DATA holds one folder a set, with corpus.jsonl and qa.jsonl. `emanual_tv` is split by its groups of sections that share text,
-`squad11_dev13` by article, so that no test question asks about a document that training saw. The table goes to stderr, the figures with
-machine and versions to benchmarks/results/.
+DATA holds one folder a set, with corpus.jsonl and qa.jsonl. `emanual_tv` is split by its groups of sections that share
+text, `squad11_dev13` by article, so that no test question asks about a document that training saw. The table goes to
+stderr, the figures with machine and versions to benchmarks/results/.
 """
 
 import argparse
@@ -42,7 +42,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def split(records: list[Record], group_of: Callable[[Record], str], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+def split(
+    records: list[Record], group_of: Callable[[Record], str], share: float, seed: int
+) -> tuple[list[Record], list[Record]]:
     """Puts whole groups aside until they hold `share` of the questions; returns (train, test)."""
     groups = sorted({group_of(record) for record in records})
     Random(seed).shuffle(groups)
@@ -62,7 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(_SPLIT_BY))
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the project; a run that was interrupted goes on")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for the project; a run that was interrupted goes on"
+    )
     parser.add_argument("--test-share", type=float, default=0.3, help="share of the questions kept for the comparison")
     parser.add_argument("--limit", type=int, default=150, help="most questions compared")
     parser.add_argument("--total", type=int, default=400, help="most training pairs")
@@ -94,7 +98,7 @@ def main() -> None:
     report = project.report()
     result = {
         "set": options.name,
-        "command": f"python benchmarks/real_data.py {' '.join(sys.argv[1:2])} --limit {options.limit} --total {options.total} --seed {options.seed}",
+        "command": " ".join(["python benchmarks/real_data.py", *sys.argv[1:]]),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "seconds": round(time.perf_counter() - started),
         "stage_seconds": {stage.stage: stage.manifest["seconds"] for stage in stages},
@@ -106,7 +110,8 @@ def main() -> None:
     target = Path(__file__).parent / "results" / f"{options.name}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    sys.stderr.write(f"{format_table(report)}\n\n{report.verdict}\n{result['seconds']} s, {result['peak_memory_mb']} MB at most, figures in {target}\n")
+    spent = f"{result['seconds']} s, {result['peak_memory_mb']} MB at most, figures in {target}"
+    sys.stderr.write(f"{format_table(report)}\n\n{report.verdict}\n{spent}\n")
 
 
 if __name__ == "__main__":

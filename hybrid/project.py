@@ -31,6 +31,7 @@ from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
 from hybrid.models import resolve_model
 from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.questions import load_questions
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
@@ -99,15 +100,15 @@ class Project:
         Raises:
             ConfigError: There is a project already, or a setting is unknown.
             DocumentError: The documents do not exist.
-            QuestionError: The question file does not exist.
+            QuestionError: The question file does not exist or is malformed.
         """
         folder = Path(folder).resolve()
         if (folder / CONFIG).exists():
             raise ConfigError(f"{folder} is a project already; edit {folder / CONFIG}, or choose another folder")
         if not Path(documents).exists():
             raise DocumentError(f"documents {documents} do not exist")
-        if questions is not None and not Path(questions).is_file():
-            raise QuestionError(f"question file {questions} does not exist")
+        if questions is not None:
+            load_questions(Path(questions))
         values = {
             "documents": _stored(documents, folder),
             "questions": questions and _stored(questions, folder),

@@ -61,7 +61,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     special = ["<pad>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     trained.train([str(path) for path in sorted((_TOY / "docs").iterdir())], vocab_size=600, special_tokens=special)
     trained.save(str(folder / "tokenizer.json"))
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(folder / "tokenizer.json"),
         pad_token="<pad>",
         eos_token="<|end|>",
@@ -98,7 +98,7 @@ def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = BertWordPieceTokenizer()
     trained.train([str(path) for path in sorted((_TOY / "docs").iterdir())], vocab_size=800, show_progress=False)
     trained.save(str(folder / "tokenizer.json"))
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(folder / "tokenizer.json"),
         unk_token="[UNK]",
         pad_token="[PAD]",

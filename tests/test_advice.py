@@ -14,11 +14,16 @@ def _comparison(right: dict[str, int]) -> Comparison:
     questions = [Question(str(n), f"Q{n}?", (f"answer {n}",)) for n in range(N)]
     questions.append(Question("x", "Unanswerable?", answerable=False))
     runs = [
-        ArmRun(name, name, tuple(
-            Reply(q.id, f"answer {q.id}" if n < count else "wrong", False, (), (), 0.1) for n, q in enumerate(questions)
-        ))
+        ArmRun(
+            name,
+            name,
+            tuple(
+                Reply(q.id, f"answer {q.id}" if n < count else "wrong", False, (), (), 0.1)
+                for n, q in enumerate(questions)
+            ),
+        )
         for name, count in right.items()
-    ]  # fmt: skip
+    ]
     return compare(questions, runs, k=4)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ REFUSAL = PromptConfig().refusal
 def runner(tiny_model: Path) -> Runner:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.eval()
     return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
 
 
@@ -44,7 +46,9 @@ HITS = [_hits(n, n + 10, n + 11) for n in range(9)]
 ZERO = PromptChoice("zero-shot", 3, ())
 
 
-def _answer(runner: Runner, choice: PromptChoice = ZERO, done: dict[str, Reply] | None = None) -> tuple[list[Reply], list[list[str]]]:  # fmt: skip
+def _answer(
+    runner: Runner, choice: PromptChoice = ZERO, done: dict[str, Reply] | None = None
+) -> tuple[list[Reply], list[list[str]]]:
     recorded: list[list[str]] = []
 
     def record(replies: Sequence[Reply]) -> None:
@@ -77,7 +81,15 @@ def test_wrong_arms_are_named(names: list[str], message: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [REFUSAL, REFUSAL.lower().strip("."), f"  {REFUSAL}\n", "", " ", "I don't know.", "The passages do not mention it."],
+    [
+        REFUSAL,
+        REFUSAL.lower().strip("."),
+        f"  {REFUSAL}\n",
+        "",
+        " ",
+        "I don't know.",
+        "The passages do not mention it.",
+    ],
 )
 def test_refusals_are_recognised(text: str) -> None:
     assert is_refusal(text, REFUSAL)
@@ -96,7 +108,7 @@ def test_replies_come_in_the_order_of_the_questions_and_name_their_chunks(runner
     replies, recorded = _answer(runner)
     assert [reply.question_id for reply in replies] == [question.id for question in QUESTIONS]
     assert len(recorded) > 1, "several batches"
-    assert sorted(sum(recorded, [])) == sorted(question.id for question in QUESTIONS)
+    assert sorted(chain.from_iterable(recorded)) == sorted(question.id for question in QUESTIONS)
     for reply, hits in zip(replies, HITS, strict=True):
         assert reply.contexts == tuple(hit.chunk.id for hit in hits)
         assert reply.documents == tuple(dict.fromkeys(hit.chunk.document for hit in hits))
@@ -165,7 +177,10 @@ class _Searcher:
 def test_the_prompt_with_the_best_f1_comes_first(runner: Runner) -> None:
     shots = (Shot("A?", "B", (_hits(1)[0].chunk,)),)
     choices = [PromptChoice(f"{len(s)}-shot, k={k}", k, s) for k in (1, 3) for s in ((), shots)]
-    texts = {c: runner.answer(QUESTIONS[:2], [_hits(*range(3))] * 2, c, label="t", done={}, record=lambda _: None) for c in choices}  # fmt: skip
+    texts = {
+        c: runner.answer(QUESTIONS[:2], [_hits(*range(3))] * 2, c, label="t", done={}, record=lambda _: None)
+        for c in choices
+    }
     favourite = choices[2]
     gold = [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, texts[favourite], strict=False)]
     scored = choose_prompt(runner, gold, _Searcher(), choices)

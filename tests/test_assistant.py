@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from hybrid.assistant import Assistant
 from hybrid.errors import ArtefactError, ConfigError
@@ -15,13 +16,18 @@ from hybrid.types import Answer
 if TYPE_CHECKING:
     from hybrid import Project
 
-QUESTIONS = ["Where does the beacon stand?", "How many boats are there?", "What?", "When is the lamp room cleaned? " * 9]
+QUESTIONS = [
+    "Where does the beacon stand?",
+    "How many boats are there?",
+    "What?",
+    "When is the lamp room cleaned? " * 9,
+]
 
 
 @pytest.fixture(scope="module")
 def assistant(finished_project: "Project") -> Assistant:
     assistant = finished_project.assistant()
-    assistant.runner.model.float()  # in 16 bit a batch rounds otherwise than its parts
+    assistant.runner.model.to(torch.float32)  # in 16 bit a batch rounds otherwise than its parts
     return assistant
 
 

@@ -1,5 +1,6 @@
 """Citations: every quote is at its span, and supports the answer."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -19,7 +20,7 @@ DOCUMENT = (
 
 def _hits(text: str, cuts: list[int]) -> list[Hit]:
     edges = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(pairwise(edges))
     chunks = [Chunk(f"d#{start}-{end}", "d", start, end, text[start:end]) for start, end in spans]
     return [Hit(chunk, 1.0, rank) for rank, chunk in enumerate(chunks, 1)]
 
@@ -66,7 +67,9 @@ def test_no_more_citations_than_the_limit() -> None:
 TEXTS = st.one_of(st.text(max_size=120), st.text(st.sampled_from("ab .!?\n3,İß\u2028"), max_size=120))
 
 
-@given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=4), pick=st.tuples(st.integers(0, 200), st.integers(1, 40)))
+@given(
+    text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=4), pick=st.tuples(st.integers(0, 200), st.integers(1, 40))
+)
 def test_every_quote_is_at_its_span(text: str, cuts: list[int], pick: tuple[int, int]) -> None:
     hits = _hits(text, cuts) if text else []
     start = pick[0] % (len(text) + 1)

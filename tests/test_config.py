@@ -133,7 +133,7 @@ def test_a_wrong_value_is_named(text: str, message: str, tmp_path: Path) -> None
 
 
 def test_a_missing_file_says_how_to_make_a_project(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no project: hybrid.yaml is missing; run: hybrid init"):
+    with pytest.raises(ConfigError, match=r"is no project: hybrid\.yaml is missing; run: hybrid init"):
         load_config(tmp_path / "hybrid.yaml")
 
 

@@ -55,9 +55,7 @@ def _reference(model: "PreTrainedModel", prompt: list[int], new: int, stops: lis
     [(0, [9, 9, 9]), (0, [3, 17, 40]), (40, [4, 4]), (40, [1, 9, 30]), (5, [6, 2, 8]), (0, [7])],
     ids=["equal", "lengths", "prefix", "prefix and lengths", "short prefix", "one"],
 )
-def test_a_batch_equals_one_by_one_equals_transformers(
-    shared: int, tails: list[int], model: "PreTrainedModel"
-) -> None:
+def test_a_batch_equals_one_by_one_equals_transformers(shared: int, tails: list[int], model: "PreTrainedModel") -> None:
     prompts = _prompts(shared, tails)
     assert shared_prefix(prompts) == (shared if len(prompts) > 1 else len(prompts[0]) - 1)
     batched = generate_batch(model, prompts, max_new_tokens=10, stops=set(), pad=0)

@@ -83,9 +83,7 @@ def test_a_missing_package_names_the_command(name: str, command: str, monkeypatc
     assert str(caught.value).endswith(command)
 
 
-def test_an_embedded_model_is_prepared_once(
-    package: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_embedded_model_is_prepared_once(package: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = resolve_model(MINILM)
     assert folder.parent == cache
     assert (folder / "model.safetensors").read_bytes() == b"weights"
@@ -146,7 +144,7 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(
     # A file in the place of the folder: permissions do not stop a test that runs as root.
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("HYBRID_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ModelError, match="cannot write to .*set HYBRID_CACHE to a folder that can be written"):
+    with pytest.raises(ModelError, match=r"cannot write to .*set HYBRID_CACHE to a folder that can be written"):
         resolve_model(MINILM)
 
 
@@ -170,13 +168,16 @@ def test_the_embedded_models_are_whole() -> None:
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
-    with pytest.raises(ModelError, match="the tokenizer in .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"the tokenizer in .* cannot be loaded"):
         load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    PreTrainedTokenizerFast(tokenizer_file=str(tiny_model / "tokenizer.json")).save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=str(tiny_model / "tokenizer.json")
+    )
+    tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no end-of-sequence token"):
         load_tokenizer(tmp_path)

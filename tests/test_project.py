@@ -94,7 +94,12 @@ def test_a_run_makes_every_artefact(finished_project: Project) -> None:
 
 def test_the_report_is_whole(finished_project: Project) -> None:
     report = finished_project.report()
-    assert {path.name for path in report.folder.iterdir()} == {"manifest.json", "report.html", "report.json", "report.md"}  # fmt: skip
+    assert {path.name for path in report.folder.iterdir()} == {
+        "manifest.json",
+        "report.html",
+        "report.json",
+        "report.md",
+    }
     assert [arm["name"] for arm in report.data["arms"]] == list(finished_project.config.compare.arms)
     for arm in report.data["arms"]:
         assert {"name", "n", "em", "f1", "rouge_l", "contains", "recall_at_k", "abstained", "seconds"} <= arm.keys()
@@ -112,7 +117,9 @@ def test_the_report_is_whole(finished_project: Project) -> None:
 def test_adapters_differ_from_each_other_and_learnt(finished_project: Project) -> None:
     from safetensors.torch import load_file
 
-    adapters = [load_file(finished_project.path(f"tune/{arm}") / "adapter_model.safetensors") for arm in ("tuned", "hybrid")]
+    adapters = [
+        load_file(finished_project.path(f"tune/{arm}") / "adapter_model.safetensors") for arm in ("tuned", "hybrid")
+    ]
     assert any(not torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
     for arm in ("tuned", "hybrid"):
         manifest = json.loads((finished_project.path(f"tune/{arm}") / "manifest.json").read_text(encoding="utf-8"))
@@ -166,8 +173,11 @@ def test_added_and_deleted_documents_are_counted(finished_copy: Project) -> None
     (folder / "new.txt").write_text("The dog is called Rolf.", encoding="utf-8")
     manifest = finished_copy.index().manifest
     assert {name: manifest[name] for name in ("added", "changed", "deleted", "unchanged")} == {
-        "added": 1, "changed": 0, "deleted": 1, "unchanged": 5,
-    }  # fmt: skip
+        "added": 1,
+        "changed": 0,
+        "deleted": 1,
+        "unchanged": 5,
+    }
     assert manifest["embedded"] == 1
 
 
@@ -192,8 +202,11 @@ def test_a_setting_makes_its_stages_stale(override: str, stale: list[str], finis
 def test_another_arm_makes_only_the_comparison_stale(finished_project: Project) -> None:
     changed = Project.open(finished_project.folder, ["compare.arms=[rag, hybrid]"])
     assert {state.stage: state.state for state in changed.status()} == {
-        "index": "fresh", "pairs": "fresh", "tune/hybrid": "fresh", "compare": "stale",
-    }  # fmt: skip
+        "index": "fresh",
+        "pairs": "fresh",
+        "tune/hybrid": "fresh",
+        "compare": "stale",
+    }
 
 
 def test_edited_questions_are_noticed(finished_copy: Project) -> None:
@@ -219,7 +232,10 @@ def test_without_questions_a_run_ends_after_training(toy: Path, tmp_path: Path, 
 def test_own_questions_train_instead_of_a_teacher(toy_project: Project) -> None:
     own = toy_project.folder / "own.jsonl"
     facts = {"garden.md": "600 litres", "kitchen.md": "80 litres", "weather.md": "51 metres per second"}
-    lines = [{"id": doc, "question": f"What is the figure in {doc}?", "answer": text, "gold": [doc]} for doc, text in facts.items()]  # fmt: skip
+    lines: list[dict[str, object]] = [
+        {"id": doc, "question": f"What is the figure in {doc}?", "answer": text, "gold": [doc]}
+        for doc, text in facts.items()
+    ]
     lines.append({"id": "none", "question": "Who painted the moon?", "answers": [], "answerable": False})
     own.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     project = Project.open(
@@ -228,8 +244,11 @@ def test_own_questions_train_instead_of_a_teacher(toy_project: Project) -> None:
     assert project.pairs().manifest["train"] == 4
     pairs = {pair.id: pair for pair in read_pairs(project.path("pairs") / "train.jsonl")}
     assert {pair.id: pair.kind for pair in pairs.values()} == {
-        "garden.md": "grounded", "kitchen.md": "grounded", "weather.md": "grounded", "none": "absent",
-    }  # fmt: skip
+        "garden.md": "grounded",
+        "kitchen.md": "grounded",
+        "weather.md": "grounded",
+        "none": "absent",
+    }
     assert {pair.source for pair in pairs.values()} == {"own.jsonl"}
     assert pairs["garden.md"].quotes[0].text == "600 litres"
     with pytest.raises(QuestionError, match=r"gone\.jsonl does not exist; set `pairs\.file`"):
@@ -312,7 +331,7 @@ def test_an_exported_model_loads_and_answers_like_the_assistant(finished_project
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assistant = finished_project.assistant()
-    assistant.runner.model.float()
+    assistant.runner.model.to(torch.float32)
     question = "Where does the beacon stand?"
     hits = assistant.ask(question).hits
     ids, _ = assistant.runner.encode(question, hits, assistant.choice)
@@ -385,7 +404,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
     assert states["index"][0] == "fresh"
     assert states["pairs"] == ("begun", "interrupted; run it again to go on")
     drafted = (toy_project.store / "work" / "pairs" / "drafts.jsonl").read_bytes()
-    _kill_when(toy_project, lambda work: (work / "tune" / "hybrid" / "checkpoints" / "checkpoint-1" / "complete").is_file())
+    _kill_when(
+        toy_project, lambda work: (work / "tune" / "hybrid" / "checkpoints" / "checkpoint-1" / "complete").is_file()
+    )
     assert drafted
     assert _states(toy_project)["tune/tuned"][0] == "fresh"
     assert _states(toy_project)["tune/hybrid"][0] == "begun"
@@ -398,7 +419,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
     for name in sorted(path.name for path in finished_project.path("pairs").glob("*.jsonl")):
         assert (toy_project.path("pairs") / name).read_bytes() == (finished_project.path("pairs") / name).read_bytes()
     for arm in ("tuned", "hybrid"):
-        ours, theirs = (load_file(p.path(f"tune/{arm}") / "adapter_model.safetensors") for p in (toy_project, finished_project))  # fmt: skip
+        ours, theirs = (
+            load_file(p.path(f"tune/{arm}") / "adapter_model.safetensors") for p in (toy_project, finished_project)
+        )
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert _texts(toy_project) == _texts(finished_project)

@@ -106,7 +106,7 @@ def test_training_and_serving_render_the_same_tokens(finished_project: "Project"
         assert list(example.prompt_ids) == served
         assert len(shown) == len(hits)
         assert shortened == 0
-        assert tokenizer.decode(example.answer_ids[:-1]) == "fact1"
+        assert tokenizer.decode(list(example.answer_ids[:-1])) == "fact1"
 
 
 def test_closed_book_examples_leave_out_refusals(finished_project: "Project") -> None:
@@ -173,6 +173,6 @@ def test_the_manifest_counts_shortened_contexts(finished_project: "Project") -> 
     project = Project(finished_project.folder, config)
     (example,), shortened = training_examples([pair], {c.id: c for c in chunks}, project, tokenizer, closed_book=False)
     assert shortened == 1
-    text = tokenizer.decode(example.prompt_ids)
+    text = tokenizer.decode(list(example.prompt_ids))
     assert "fact2" in text
     assert "fact1 fact1" not in text

@@ -55,7 +55,7 @@ class TuneSettings:
     max_grad_norm: float = 1.0
     max_tokens: int = 1024
     trees_per_step: int = 2
-    min_shared_tokens: int = 32
+    min_shared_tokens: int = 16
     share_contexts: bool = True
     dtype: DtypeName = "auto"
     gradient_checkpointing: bool = False

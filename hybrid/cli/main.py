@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quiet_libraries()
     try:
         options.command(options)
+        sys.stdout.flush()  # here, where a reader that has gone is handled
     except HybridError as error:
         return _fail(options, error, str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from hybrid.types import Chunk
 
+MAX_ANSWER_WORDS = 16
+
 DraftKind = Literal["fact", "number", "table", "yes", "sentence"]
 
 

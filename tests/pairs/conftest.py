@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ class FactTeacher:
             yield drafts
 
 
-class World(NamedTuple):
+@dataclass(frozen=True)
+class World:
     """An indexed corpus."""
 
     index: Index
@@ -99,7 +101,9 @@ def build(world: World, tmp_path: Path) -> Callable[..., PairSet]:
             teacher=arguments.get("teacher") or FactTeacher(),
             own=arguments.get("own", ()),
             journal=journal or tmp_path / f"drafts{next(runs)}.jsonl",
-            config=PairsConfig(**{"total": 200, "questions_per_context": 6, "p_absent": 0.2, "oracle_in_top": 0, **settings}),
+            config=PairsConfig(
+                **{"total": 200, "questions_per_context": 6, "p_absent": 0.2, "oracle_in_top": 0, **settings}
+            ),
             prompt=PromptConfig(k=k, refusal="Not answered."),
             seed=seed,
         )

@@ -70,9 +70,7 @@ def test_grounded_contexts_show_the_oracle_and_absent_ones_never(build: Build, w
 
 def test_absent_contexts_do_not_hold_the_answer_elsewhere(build: Build, world: Any) -> None:
     result = build(p_absent=0.5)
-    originals = {
-        pair.id: pair.answer for pair in [*build(p_absent=0.0, total=5000, dev_share=0.0).train]
-    }
+    originals = {pair.id: pair.answer for pair in [*build(p_absent=0.0, total=5000, dev_share=0.0).train]}
     checked = 0
     for pair in result.train:
         if pair.kind == "absent" and pair.id in originals:
@@ -243,10 +241,13 @@ def _own(number: int, **values: Any) -> Question:
 
 def test_own_questions_replace_the_teacher(build: Build, world: Any) -> None:
     own = [
-        _own(n, answers=(world.index.documents[f"page{n // 6}.md"].text.split(f"Machine {n} is ")[1].split()[0],),
-             gold=(f"page{n // 6}.md",))
+        _own(
+            n,
+            answers=(world.index.documents[f"page{n // 6}.md"].text.split(f"Machine {n} is ")[1].split()[0],),
+            gold=(f"page{n // 6}.md",),
+        )
         for n in range(120)
-    ]  # fmt: skip
+    ]
     result = build(own=own, file="mine.jsonl", p_absent=0.1)
     pairs = [*result.train, *result.dev]
     assert {pair.source for pair in pairs} == {"mine.jsonl"}

@@ -51,7 +51,10 @@ def test_yes_no_drafts_are_made_false_by_another_number() -> None:
     answers = [candidate.answer for candidate in made]
     assert 15 < answers.count("yes") < 45
     assert {c.question for c in made if c.answer == "yes"} == {draft.question}
-    assert {c.question for c in made if c.answer == "no"} == {"Does pump 75 run at 2 bar?", "Does pump 12 run at 75 bar?"}
+    assert {c.question for c in made if c.answer == "no"} == {
+        "Does pump 75 run at 2 bar?",
+        "Does pump 12 run at 75 bar?",
+    }
 
 
 def test_without_another_number_one_is_made_up() -> None:
@@ -156,7 +159,9 @@ def test_an_unanswerable_question_is_refused() -> None:
 # --- gates ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("question", ["What does this section list?", "What is in the following TABLE?", "Who wrote these pages?"])
+@pytest.mark.parametrize(
+    "question", ["What does this section list?", "What is in the following TABLE?", "Who wrote these pages?"]
+)
 def test_questions_that_point_at_their_passage_are_dropped(question: str) -> None:
     assert not is_self_contained(_candidate(question))
 
@@ -168,7 +173,12 @@ def test_other_questions_stand_alone() -> None:
 def test_a_quote_must_be_in_its_document() -> None:
     texts = {"d.md": "The door is red."}
     assert quotes_hold(_candidate("?", Quote("d.md", 4, 8, "door")), texts)
-    for quote in (Quote("d.md", 5, 9, "door"), Quote("e.md", 4, 8, "door"), Quote("d.md", 3, 4, " "), Quote("d.md", 4, 8, "Door")):
+    for quote in (
+        Quote("d.md", 5, 9, "door"),
+        Quote("e.md", 4, 8, "door"),
+        Quote("d.md", 3, 4, " "),
+        Quote("d.md", 4, 8, "Door"),
+    ):
         assert not quotes_hold(_candidate("?", Quote("d.md", 4, 8, "door"), quote), texts)
 
 

@@ -70,9 +70,16 @@ def test_a_short_candidate_list_of_hits_is_filled_for_absent_pairs() -> None:
     chunks = {**CHUNKS, **{f"e{n}": Chunk(f"e{n}", "e", 0, 4, f"else {n}") for n in range(6)}}
     rng = Random(0)
     plan = plan_contexts(
-        [candidate], {"q0": ["c0", "c1", "e0", "c2"]}, chunks,
-        k=4, per_context=5, total=9, p_absent=1.0, refusal="No.", rng=rng,
-    )  # fmt: skip
+        [candidate],
+        {"q0": ["c0", "c1", "e0", "c2"]},
+        chunks,
+        k=4,
+        per_context=5,
+        total=9,
+        p_absent=1.0,
+        refusal="No.",
+        rng=rng,
+    )
     (pair,) = plan.pairs
     assert "e0" in pair.context
     assert len(set(pair.context)) == 4

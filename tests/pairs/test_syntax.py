@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import DependencyError
-from hybrid.pairs.syntax import SyntaxTeacher, split_tables, table_drafts
+from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.pairs.tables import split_tables, table_drafts
 from hybrid.pairs.teacher import Draft
 from hybrid.types import Chunk
 
@@ -138,10 +139,12 @@ ODD = st.one_of(
     st.text(max_size=80),
     st.text(st.sampled_from("The pump |-*_`#>\n.?0123456789\u2028()[]:"), max_size=80),
     st.lists(
-        st.sampled_from(["The", "**pump**", "runs", "at", "5", "bar", "and", "`x`", "in 1990", ".", "\n", "| a | b |\n", "It"]),
+        st.sampled_from(
+            ["The", "**pump**", "runs", "at", "5", "bar", "and", "`x`", "in 1990", ".", "\n", "| a | b |\n", "It"]
+        ),
         max_size=25,
     ).map(" ".join),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=80, deadline=None)
