@@ -71,7 +71,7 @@ def build_index(project: Project, work: Path) -> Counts:
         "chunks": len(index.chunks),
         **counts,
         "embedded": embedder.computed,
-        "skipped": [f"{skipped.path}: {skipped.reason}" for skipped in loaded.skipped],
+        "files skipped": [f"{skipped.path}: {skipped.reason}" for skipped in loaded.skipped],
     }
 
 

@@ -32,7 +32,7 @@ def runner(tiny_model: Path) -> Runner:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
 
 

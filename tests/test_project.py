@@ -282,7 +282,7 @@ def test_odd_documents_are_indexed_or_named(toy_project: Project, capsys: pytest
     (folder / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     manifest = toy_project.index().manifest
     assert manifest["documents"] == 9
-    skipped = {entry.partition(": ")[0] for entry in manifest["skipped"]}
+    skipped = {entry.partition(": ")[0] for entry in manifest["files skipped"]}
     assert skipped == {"corrupt.pdf", "twin.md", "image.png"}
     output = capsys.readouterr().err
     assert "skipped corrupt.pdf: " in output
@@ -331,7 +331,7 @@ def test_an_exported_model_loads_and_answers_like_the_assistant(finished_project
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assistant = finished_project.assistant()
-    assistant.runner.model.to(torch.float32)
+    assistant.runner.model.float()  # type: ignore[no-untyped-call]
     question = "Where does the beacon stand?"
     hits = assistant.ask(question).hits
     ids, _ = assistant.runner.encode(question, hits, assistant.choice)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
@@ -87,7 +88,7 @@ def load_base(
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **options
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
     if method == "qlora" and not packed:
         round_to_nf4(model)
@@ -133,7 +134,7 @@ def load_tuned(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers is about to drop
                 model = PeftModel.from_pretrained(model, str(tuned), is_trainable=False)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"cannot load the adapter in {tuned}: {error}") from error
     model.requires_grad_(False)
     return model.eval()  # type: ignore[no-untyped-call]

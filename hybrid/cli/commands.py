@@ -6,10 +6,12 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from hybrid.config import apply_override
+from hybrid.plan import Plan
 from hybrid.project import Project, Report, StageResult
 from hybrid.types import Answer
 
@@ -158,6 +160,49 @@ def _print_citations(answer: Answer) -> None:
             f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}"
             f"  “{' '.join(citation.quote.split())}”"
         )
+
+
+def serve(options: Namespace) -> None:
+    """`hybrid serve`: until Ctrl-C."""
+    from hybrid.server import make_server
+
+    assistant = Project.open(options.project, options.set).assistant(options.arm)
+    with make_server(assistant, options.host, options.port) as server, suppress(KeyboardInterrupt):
+        sys.stderr.write(f"Answering as {assistant.arm} on {server.url} (Ctrl-C ends)\n")
+        if not server.is_local:
+            sys.stderr.write("Everyone who reaches this address can ask: there is no password\n")
+        if options.json:
+            print(json.dumps({"url": server.url, "arm": assistant.arm}), flush=True)
+        server.serve_forever()
+
+
+def plan(options: Namespace) -> None:
+    """`hybrid plan`."""
+    from hybrid.planning import plan_project
+
+    made = plan_project(Project.open(options.project, options.set))
+    if options.json:
+        _print_json({**asdict(made), "total_mb": made.memory.total})
+    else:
+        print(format_plan(made))
+
+
+def format_plan(plan: Plan) -> str:
+    """A plan as text."""
+    lines = [
+        f"model    {plan.model}, {plan.parameters / 1e6:.1f} million parameters; {plan.method} trains "
+        f"{plan.trained_parameters / 1e6:.2f} million on {plan.machine.device} in {plan.machine.dtype}"
+    ]
+    for work in plan.workloads:
+        source = "counted from the pairs" if work.exact else "estimated from the documents"
+        lines.append(
+            f"{work.adapter:<8} {work.pairs} pairs in {work.rows} rows, {work.tokens} tokens a pass "
+            f"({work.separate_tokens} without sharing), {source}"
+        )
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in asdict(plan.memory).items() if size)
+    lines.append(f"memory   about {plan.memory.total:.0f} MB ({parts}); {plan.machine.free_mb:.0f} MB are free")
+    lines.append(f"time     at least {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s")
+    return "\n".join([*lines, "", *plan.advice])
 
 
 def status(options: Namespace) -> None:

@@ -91,8 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     ask = _add(subparsers, "ask", commands.ask, "answer one question with citations")
     ask.add_argument("question", nargs="+", help="the question")
     chat = _add(subparsers, "chat", commands.chat, "answer questions until you leave")
-    for command in (ask, chat):
+    serve = _add(subparsers, "serve", commands.serve, "answer over HTTP: an OpenAI-compatible API and a chat page")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
+    serve.add_argument("--port", type=int, default=8000, help="port to bind to; 0 takes a free one (default: 8000)")
+    for command in (ask, chat, serve):
         command.add_argument("--arm", help="hybrid, rag, tuned or base; by default hybrid if it is trained, else rag")
+    _add(subparsers, "plan", commands.plan, "estimate memory and time of training, and whether it is worth it")
     _add(subparsers, "status", commands.status, "what is fresh, stale or missing, and why")
     export = _add(
         subparsers, "export", commands.export, "write the tuned model, merged with its base, as a safetensors folder"

@@ -1,0 +1,175 @@
+"""Plans a project's fine-tuning: reads its model, pairs and documents, measures the machine, and estimates the rest."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hybrid import stages
+from hybrid.artefacts import read_manifest
+from hybrid.models import load_tokenizer
+from hybrid.pairs.export import read_pairs
+from hybrid.plan import Machine, Plan, Workload, make_plan
+from hybrid.questions import load_questions
+from hybrid.retrieval.index import Index
+from hybrid.retrieval.load import load_documents
+from hybrid.shape import Shape, load_shape
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.tree import ContextTree, Example, build_trees, pack_rows, tree_stats
+
+if TYPE_CHECKING:
+    from hybrid.project import Project
+
+# Rough figures of a first run on examples/handbook; they serve only until the pairs exist.
+_CHARACTERS_PER_TOKEN = 4.0
+_PAIRS_PER_CHUNK = 5.0
+_CONTEXT_FILL = 0.63  # of questions_per_context
+_INSTRUCTION_TOKENS = 40
+_QUESTION_TOKENS, _ANSWER_TOKENS = 16, 6
+
+
+def plan_project(project: Project) -> Plan:
+    """Plans the training of every adapter that the compared arms use; of `hybrid` if they use none.
+
+    Raises:
+        HybridError: The project's model, documents or pairs cannot be read.
+    """
+    tune = project.config.tune
+    shape = load_shape(project.model)
+    stages_to_train = [name for name in project.stage_names if name.startswith("tune/")] or ["tune/hybrid"]
+    adapters = [name.removeprefix("tune/") for name in stages_to_train]
+    workloads = count_workloads(project, adapters) if read_manifest(project.path("pairs")) else None
+    return make_plan(
+        project.config.model,
+        shape,
+        tuple(workloads or guess_workloads(project, adapters)),
+        tune,
+        measure_machine(tune, shape),
+    )
+
+
+def count_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:
+    """Builds the rows of the published pairs, as training would."""
+    index = Index.load(project.path("index"))
+    pairs = read_pairs(project.path("pairs") / "train.jsonl")
+    tokenizer = load_tokenizer(project.model)
+    chunks = {chunk.id: chunk for chunk in index.chunks}
+    return [
+        count_workload(
+            adapter,
+            stages.training_examples(pairs, chunks, project, tokenizer, closed_book=adapter == "tuned")[0],
+            project.config.tune,
+            project.config.seed,
+        )
+        for adapter in adapters
+    ]
+
+
+def count_workload(adapter: str, examples: Sequence[Example], tune: TuneSettings, seed: int) -> Workload:
+    """Counts rows and tokens exactly."""
+    trees = build_trees(
+        examples, max_tokens=tune.max_tokens, share=tune.share_contexts, min_shared_tokens=tune.min_shared_tokens
+    )
+    rows = pack_rows(trees, max_tokens=tune.max_tokens, seed=seed)
+    stats = tree_stats(trees)
+    row_tokens = max((sum(tree.tokens for tree in row) for row in rows), default=0)
+    copied = max((sum(map(_copied_keys, row)) for row in rows), default=0)
+    return Workload(
+        adapter,
+        stats.examples,
+        len(rows),
+        stats.unique_tokens,
+        stats.separate_tokens,
+        stats.answer_tokens,
+        row_tokens,
+        copied,
+        exact=True,
+    )
+
+
+def _copied_keys(tree: ContextTree) -> int:
+    """Keys beside which the branches of a tree are computed: each has the prefix and its padded own; see attention."""
+    longest = max(branch.tokens for branch in tree.branches)
+    return len(tree.branches) * (len(tree.prefix_ids) + longest) if tree.prefix_ids else 0
+
+
+def guess_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:
+    """Estimates pairs from the size of the documents, or the question file to learn from, and tokens from settings."""
+    config = project.config
+    if project.own_pairs:
+        pairs = len(load_questions(project.own_pairs))
+    else:
+        characters = sum(len(document.text) for document in load_documents(project.documents).documents)
+        chunks = math.ceil(characters / _CHARACTERS_PER_TOKEN / config.index.chunk_tokens)
+        pairs = round(min(config.pairs.total, chunks * _PAIRS_PER_CHUNK))
+    return [guess_workload(project, adapter, pairs) for adapter in adapters]
+
+
+def guess_workload(project: Project, adapter: str, pairs: int) -> Workload:
+    """Estimates rows and tokens for so many pairs."""
+    config, tune = project.config, project.config.tune
+    context = 0 if adapter == "tuned" else min(config.prompt.k * config.index.chunk_tokens, config.prompt.max_tokens)
+    prefix = context + _INSTRUCTION_TOKENS
+    branch = _QUESTION_TOKENS + _ANSWER_TOKENS
+    room = max(1, (tune.max_tokens - prefix) // branch)
+    shares = adapter != "tuned" and tune.share_contexts
+    branches = max(1, min(room, round(_CONTEXT_FILL * config.pairs.questions_per_context))) if shares else 1
+    trees = math.ceil(pairs / branches)
+    tree_tokens = prefix + branches * branch
+    per_row = max(1, tune.max_tokens // tree_tokens)
+    return Workload(
+        adapter,
+        pairs,
+        math.ceil(trees / per_row),
+        trees * prefix + pairs * branch,
+        pairs * (prefix + branch),
+        pairs * _ANSWER_TOKENS,
+        per_row * tree_tokens,
+        per_row * branches * (prefix + branch) if branches > 1 else 0,
+        exact=False,
+    )
+
+
+def measure_machine(tune: TuneSettings, shape: Shape) -> Machine:
+    """Looks at the device, its free memory and what the libraries take, and times a matrix product for a second."""
+    import torch
+
+    from hybrid.tuning import trainer
+    from hybrid.tuning.model import default_device, dtype_name
+
+    device = default_device()
+    dtype = trainer.training_dtype(tune, device)
+    x = torch.ones(min(tune.max_tokens, 1024), shape.hidden, dtype=dtype, device=device)
+    weight = torch.ones(shape.intermediate, shape.hidden, dtype=dtype, device=device)
+    fastest, end = math.inf, time.perf_counter() + 1.0
+    while (started := time.perf_counter()) < end or fastest == math.inf:
+        (x @ weight.T)[0, 0].item()  # waits for the device
+        fastest = min(fastest, time.perf_counter() - started)
+    on_gpu = device.type == "cuda"
+    return Machine(
+        device="cuda" if on_gpu else "cpu",
+        dtype=dtype_name(dtype),
+        free_mb=torch.cuda.mem_get_info(device)[0] / 2**20 if on_gpu else _free_mb(),
+        runtime_mb=0.0 if on_gpu else _resident_mb(),
+        flops=2 * x.numel() * shape.intermediate / fastest,
+    )
+
+
+def _free_mb() -> float:
+    """Memory that a new process can have: what Linux calls available, elsewhere half of all."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            values = dict(line.split(":", 1) for line in lines)
+        return int(values["MemAvailable"].split()[0]) / 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**21
+
+
+def _resident_mb() -> float:
+    """Peak memory of this process, which has loaded the libraries of training by now."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

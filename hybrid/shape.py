@@ -1,0 +1,111 @@
+"""Sizes of a language model, from its config.json and the headers of its safetensors files; no weight is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybrid.errors import ModelError
+from hybrid.tuning.settings import TuneSettings
+
+_EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")
+
+
+class Linear(NamedTuple):
+    """A linear layer that can get an adapter: its module name and sizes."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a language model.
+
+    Attributes:
+        parameters: All of them, tied ones counted once.
+        linears: Linear layers but the LM head.
+        layers: Number of layers.
+        hidden: Width of the hidden states.
+        intermediate: Width inside the MLP.
+        query: Heads times head size.
+        key: Key-value heads times head size.
+        vocabulary: Size of the vocabulary.
+    """
+
+    parameters: int
+    linears: tuple[Linear, ...]
+    layers: int
+    hidden: int
+    intermediate: int
+    query: int
+    key: int
+    vocabulary: int
+
+
+def load_shape(folder: Path) -> Shape:
+    """Reads the sizes of the model in a folder.
+
+    Raises:
+        ModelError: A file is missing or damaged, or lacks a size.
+    """
+    tensors: dict[str, tuple[int, ...]] = {}
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for file in sorted(folder.glob("*.safetensors")):
+            with file.open("rb") as opened:
+                header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            tensors |= {name: tuple(value["shape"]) for name, value in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+        raise ModelError(f"the model in {folder} cannot be read: {error}") from error
+    return read_shape(config, tensors)
+
+
+def read_shape(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Shape:
+    """Reads the sizes of a model.
+
+    Args:
+        config: Contents of its config.json.
+        tensors: Name and shape of its tensors.
+
+    Raises:
+        ModelError: The configuration lacks a size, or there is no tensor.
+    """
+    values = config.get("text_config") or config
+    try:
+        heads, hidden = int(values["num_attention_heads"]), int(values["hidden_size"])
+        size = int(values.get("head_dim") or hidden // heads)
+        key = size * int(values.get("num_key_value_heads") or heads)
+        sizes = [int(values[name]) for name in ("num_hidden_layers", "intermediate_size", "vocab_size")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"config.json of the model lacks a size that the plan needs: {error}") from error
+    if not tensors:
+        raise ModelError("the model has no safetensors weights")
+    linears = tuple(
+        Linear(name.removesuffix(".weight"), shape[1], shape[0])
+        for name, shape in sorted(tensors.items())
+        if len(shape) == 2 and name.endswith(".weight") and not any(part in name for part in _EMBEDDINGS)
+    )
+    layers, intermediate, vocabulary = sizes
+    parameters = sum(math.prod(shape) for shape in tensors.values())
+    return Shape(parameters, linears, layers, hidden, intermediate, size * heads, key, vocabulary)
+
+
+def adapted_linears(shape: Shape, target: str | tuple[str, ...]) -> list[Linear]:
+    """The linear layers that get an adapter, by the rules of PEFT: a string is a pattern, a list holds endings."""
+    if target == "all-linear":
+        return list(shape.linears)
+    if isinstance(target, str):
+        return [linear for linear in shape.linears if re.fullmatch(target, linear.name)]
+    return [linear for linear in shape.linears if f".{linear.name}".endswith(tuple(f".{name}" for name in target))]
+
+
+def adapter_parameters(shape: Shape, tune: TuneSettings) -> int:
+    """Counts rank * (inputs + outputs) for every adapted linear layer."""
+    return sum(tune.rank * (linear.inputs + linear.outputs) for linear in adapted_linears(shape, tune.target_modules))

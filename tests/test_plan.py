@@ -1,0 +1,229 @@
+"""The plan: counts against real models, the memory formula against what autograd saves, and the advice."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hybrid.errors import ModelError
+from hybrid.plan import (
+    Machine,
+    Plan,
+    Workload,
+    estimate_flops,
+    estimate_memory,
+    layer_bytes,
+    make_plan,
+)
+from hybrid.planning import count_workload, plan_project
+from hybrid.shape import adapter_parameters, load_shape, read_shape
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.tree import Example
+
+if TYPE_CHECKING:
+    from hybrid import Project
+
+SMOL_CONFIG = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+}
+SMOL_LAYER = {
+    "self_attn.q_proj": (576, 576),
+    "self_attn.k_proj": (192, 576),
+    "self_attn.v_proj": (192, 576),
+    "self_attn.o_proj": (576, 576),
+    "mlp.gate_proj": (1536, 576),
+    "mlp.up_proj": (1536, 576),
+    "mlp.down_proj": (576, 1536),
+    "input_layernorm": (576,),
+    "post_attention_layernorm": (576,),
+}
+SMOL = read_shape(
+    SMOL_CONFIG,
+    {
+        "model.embed_tokens.weight": (49152, 576),
+        "model.norm.weight": (576,),
+        **{f"model.layers.{n}.{name}.weight": shape for n in range(30) for name, shape in SMOL_LAYER.items()},
+    },
+)
+CPU = Machine("cpu", "float32", free_mb=16_000, runtime_mb=600, flops=1e11)
+WORK = Workload("hybrid", 800, 42, 38_000, 210_000, 4_900, 1_000, 4_000, exact=True)
+
+
+def test_the_embedded_model_has_its_known_size() -> None:
+    assert SMOL.parameters == 134_515_008
+    assert (SMOL.layers, SMOL.query, SMOL.key, len(SMOL.linears)) == (30, 576, 192, 210)
+    assert adapter_parameters(SMOL, TuneSettings(rank=16)) == 4_884_480
+
+
+@pytest.mark.parametrize(
+    "target", ["all-linear", ("q_proj", "down_proj"), ("self_attn.q_proj",), r".*layers\.1\..*_proj", ("v",)]
+)
+def test_adapter_parameters_are_those_of_peft(tiny_model: Path, target: str | tuple[str, ...]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from hybrid.errors import TrainingError
+    from hybrid.tuning.lora import attach_adapter
+
+    settings = TuneSettings(rank=3, target_modules=target)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    counted = adapter_parameters(load_shape(tiny_model), settings)
+    try:
+        peft = attach_adapter(model, settings)
+    except TrainingError:
+        assert counted == 0
+    else:
+        assert counted == sum(p.numel() for p in peft.parameters() if p.requires_grad)
+
+
+def test_parameters_are_those_of_the_model(tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert load_shape(tiny_model).parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_formula_counts_what_autograd_saves(tmp_path: Path, dtype: str, method: Any) -> None:
+    settings = TuneSettings(method=method, rank=4)
+    prompts = [(3,) * 300 + (4 + n,) + (9,) * 19 for n in range(6)]
+    examples = [Example(str(n), "g", prompt, (7,) * 10) for n, prompt in enumerate(prompts)]
+    # The difference of two depths leaves out what layers share: the final norm, the head, masks and positions.
+    measured = (
+        _saved_bytes(tmp_path, 3, examples, settings, dtype) - _saved_bytes(tmp_path, 1, examples, settings, dtype)
+    ) / 2
+    work = count_workload("hybrid", examples, settings, seed=0)
+    per_token = layer_bytes(load_shape(tmp_path / "1"), work, settings, {"float32": 4, "bfloat16": 2}[dtype])
+    assert work.row_tokens * per_token == pytest.approx(measured, rel=0.02)
+
+
+def _saved_bytes(folder: Path, layers: int, examples: list[Example], settings: TuneSettings, dtype: str) -> int:
+    """Bytes that one forward pass of a small model keeps for the backward pass."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from hybrid.tuning.batch import collate
+    from hybrid.tuning.lora import fused_lora
+    from hybrid.tuning.loss import row_loss
+    from hybrid.tuning.trainer import prepare_model
+    from hybrid.tuning.tree import build_trees
+
+    sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 160}
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": layers}
+    LlamaForCausalLM(LlamaConfig(**sizes, **heads)).save_pretrained(folder / str(layers))
+    model = prepare_model(folder / str(layers), settings, getattr(torch, dtype), torch.device("cpu"))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with (
+        fused_lora(model) if settings.method == "lora" else nullcontext(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        loss = row_loss(model, collate(tuple(build_trees(examples, max_tokens=1024))))
+    assert loss.requires_grad
+    return sum(storage.nbytes() for address, storage in saved.items() if address not in weights)
+
+
+def test_memory_of_known_numbers() -> None:
+    settings = TuneSettings(method="lora", dtype="float32")
+    memory = estimate_memory(SMOL, WORK, settings, CPU)
+    assert memory.base == pytest.approx(134_515_008 * 4 / 2**20)
+    assert memory.adapter == memory.gradients == pytest.approx(4_884_480 * 4 / 2**20)
+    assert memory.optimiser == 2 * memory.adapter
+    assert memory.runtime == 600
+    layer = 4 * (2 * 576 + 3 * 576 + 2 * 192 * 5 + 4 * 1536 + 16 * 7) + 8 * 576
+    assert memory.activations == pytest.approx(31 * layer * 1000 / 2**20)
+    assert memory.total == pytest.approx(sum(getattr(memory, name) for name in memory.__slots__))
+
+
+def test_packed_weights_take_half_a_byte() -> None:
+    settings = TuneSettings(method="qlora", weights="nf4")
+    packed = estimate_memory(SMOL, WORK, settings, replace(CPU, dtype="bfloat16")).base
+    linears = 134_515_008 - 49152 * 576 - 576 * 61
+    # 4.127 bits a weight: Dettmers et al. 2023, "QLoRA", section 3, double quantisation
+    assert packed * 2**20 == pytest.approx(linears * 4.127 / 8 + (134_515_008 - linears) * 2, rel=1e-4)
+
+
+def test_full_tuning_keeps_gradients_and_two_moments_in_float32() -> None:
+    memory = estimate_memory(SMOL, WORK, TuneSettings(method="full"), replace(CPU, dtype="bfloat16"))
+    assert memory.adapter == 0
+    assert memory.base == memory.gradients == memory.optimiser / 2 == pytest.approx(134_515_008 * 4 / 2**20)
+
+
+def test_checkpointing_saves_memory_and_costs_time() -> None:
+    plain, checkpointed = TuneSettings(), TuneSettings(gradient_checkpointing=True)
+    saved = estimate_memory(SMOL, WORK, checkpointed, CPU).activations
+    assert saved < estimate_memory(SMOL, WORK, plain, CPU).activations / 4
+    assert estimate_flops(SMOL, WORK, checkpointed) > 1.4 * estimate_flops(SMOL, WORK, plain)
+
+
+def _plan(work: Workload = WORK, free: float = 16_000, **tune: Any) -> Plan:
+    return make_plan("smol", SMOL, (work,), TuneSettings(**tune), replace(CPU, free_mb=free))
+
+
+def test_the_time_follows_the_measured_rate() -> None:
+    slow = make_plan("smol", SMOL, (WORK,), TuneSettings(), CPU)
+    fast = make_plan("smol", SMOL, (WORK,), TuneSettings(), replace(CPU, flops=2e11))
+    assert slow.seconds == pytest.approx(2 * fast.seconds)
+    assert slow.seconds == pytest.approx(1.8e2, rel=0.2)
+
+
+@pytest.mark.parametrize(("pairs", "said"), [(99, True), (100, False)])
+def test_too_few_pairs_are_said(pairs: int, said: bool) -> None:
+    assert ("too few pairs to fine-tune on" in " ".join(_plan(replace(WORK, pairs=pairs)).advice)) is said
+
+
+def test_the_advice_follows_the_memory() -> None:
+    assert "tune.method=lora" in " ".join(_plan(method="full", free=3800).advice)
+    assert "tune.weights=nf4" in " ".join(_plan(method="lora", weights="nf4", free=3200).advice)
+    assert "choose a smaller model" in " ".join(_plan(free=1000).advice)
+    assert _plan(method="full").advice[0].startswith("full as configured fits")
+
+
+def test_a_project_is_planned_before_and_after_its_pairs(toy_project: "Project", finished_project: "Project") -> None:
+    before, after = plan_project(toy_project), plan_project(finished_project)
+    assert {work.exact for work in before.workloads} == {False}
+    assert {work.exact for work in after.workloads} == {True}
+    assert [work.adapter for work in after.workloads] == ["tuned", "hybrid"]
+    for work in after.workloads:
+        path = finished_project.path(f"tune/{work.adapter}") / "manifest.json"
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        assert work.pairs == manifest["pairs"]
+        assert work.tokens == manifest["stats"]["unique_tokens"]
+        assert work.answer_tokens == manifest["stats"]["answer_tokens"]
+    assert before.workloads[1].tokens > 0
+    assert not (toy_project.folder / ".hybrid").exists()
+
+
+def test_the_command_prints_one_json_object(toy_project: "Project", hybrid_command: Callable[..., Any]) -> None:
+    done = hybrid_command("plan", "--project", toy_project.folder, "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["total_mb"] == pytest.approx(sum(plan["memory"].values()))
+    shown = hybrid_command("plan", "--project", toy_project.folder)
+    assert "too few pairs" in shown.stdout
+
+
+def test_a_damaged_model_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="lacks a size"):
+        load_shape(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(SMOL_CONFIG))
+    with pytest.raises(ModelError, match="no safetensors"):
+        load_shape(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 30)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_shape(tmp_path)
