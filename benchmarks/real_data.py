@@ -9,6 +9,7 @@ stderr, the figures with machine and versions to benchmarks/results/.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -98,8 +99,10 @@ def main() -> None:
     report = project.report()
     result = {
         "set": options.name,
-        "command": " ".join(["python benchmarks/real_data.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/real_data.py {options.name} --data DATA --work WORK "
+        f"--test-share {options.test_share} --limit {options.limit} --total {options.total} --seed {options.seed}",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "date": datetime.date.today().isoformat(),
         "seconds": round(time.perf_counter() - started),
         "stage_seconds": {stage.stage: stage.manifest["seconds"] for stage in stages},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
