@@ -10,6 +10,7 @@ heads * head size, i intermediate, r rank, and e the keys a row copies for its b
                    and 2h more when all weights are tuned (for the norms' gradients)
     in 32 bit:     2h (norm inputs)
 
+Left out are the statistics of norms and attention, and the masks of branches: a few percent in the smallest models.
 This is a count of what Hybrid's own forward pass saves (fused LoRA linears, fused attention, so neither scores nor
 logits), in the manner of Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models",
 section 4; tests/test_plan.py holds it against the tensors that autograd saves.
