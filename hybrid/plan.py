@@ -109,7 +109,7 @@ class Plan:
         machine: Where.
         memory: For the configured method, largest workload.
         totals_mb: Total memory of every method: `lora`, `qlora` (packed) and `full`.
-        seconds: Time of the matrix products at the measured rate, all adapters together: a lower bound.
+        seconds: Time of the matrix products at the measured rate, all adapters together; a busy machine changes it.
         advice: What to do, in words.
     """
 

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Before any test module imports transformers. HYBRID_CACHE keeps its default: models are converted once per machine.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MKL_CBWR"] = "AUTO"  # the same sums in every process, whatever the alignment of its memory
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TOY = Path(__file__).resolve().parent / "fixtures" / "toy"
@@ -26,6 +28,7 @@ _CHAT_TEMPLATE = (
 )
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+OneThread = Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +159,25 @@ def toy_project(tmp_path: Path, tiny_settings: Mapping[str, Any]) -> "Project":
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory, tiny_settings: Mapping[str, Any]) -> "Project":
+def one_thread() -> OneThread:
+    """A block on one thread: floating-point sums depend on the number of threads; tiny models only wait for more."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+    return block
+
+
+@pytest.fixture(scope="session")
+def finished_project(
+    tmp_path_factory: pytest.TempPathFactory, tiny_settings: Mapping[str, Any], one_thread: OneThread
+) -> "Project":
     """A toy project after `run`. It is shared: tests that change it work on `finished_copy`."""
     from hybrid import Project
 
@@ -165,7 +186,8 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory, tiny_settings: Ma
     project = Project.create(
         folder / "project", folder / "toy" / "docs", folder / "toy" / "questions.jsonl", **tiny_settings
     )
-    project.run()
+    with one_thread():
+        project.run()
     return project
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -395,7 +396,7 @@ def _texts(project: Project) -> dict[str, dict[str, Any]]:
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
-    toy_project: Project, finished_project: Project
+    toy_project: Project, finished_project: Project, one_thread: Callable[[], AbstractContextManager[None]]
 ) -> None:
     from safetensors.torch import load_file
 
@@ -413,7 +414,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
     _kill_when(toy_project, lambda work: _has_lines(work / "compare" / "rag.jsonl", 1))
     assert _states(toy_project)["compare"][0] == "begun"
     assert not toy_project.path("compare").exists()
-    results = toy_project.run()
+    with one_thread():  # as in the killed processes and in the reference
+        results = toy_project.run()
     assert [result.skipped for result in results] == [True, True, True, True, False]
 
     for name in sorted(path.name for path in finished_project.path("pairs").glob("*.jsonl")):
@@ -423,7 +425,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
             load_file(p.path(f"tune/{arm}") / "adapter_model.safetensors") for p in (toy_project, finished_project)
         )
         assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        for name in ours:
+            # Some processors round differently from process to process; a step lost or done twice changes 1e-2.
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-4)
     assert _texts(toy_project) == _texts(finished_project)
     assert not any((toy_project.store / "work").rglob("*.jsonl"))
 

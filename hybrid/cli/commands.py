@@ -201,7 +201,9 @@ def format_plan(plan: Plan) -> str:
         )
     parts = ", ".join(f"{name} {size:.0f}" for name, size in asdict(plan.memory).items() if size)
     lines.append(f"memory   about {plan.memory.total:.0f} MB ({parts}); {plan.machine.free_mb:.0f} MB are free")
-    lines.append(f"time     at least {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s")
+    lines.append(
+        f"time     about {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s, measured just now"
+    )
     return "\n".join([*lines, "", *plan.advice])
 
 

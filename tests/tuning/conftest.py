@@ -4,6 +4,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,10 @@ VOCABULARY = 61
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Tiny models spend their time waiting for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def on_one_thread(one_thread: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Every test of this folder."""
+    with one_thread():
+        yield
 
 
 def _tiny_model(kind: str) -> PreTrainedModel:
