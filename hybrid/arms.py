@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ from tqdm import tqdm
 from hybrid.citations import cite
 from hybrid.config import PromptConfig
 from hybrid.errors import ConfigError
-from hybrid.eval.answers import token_f1
 from hybrid.eval.comparison import Reply
 from hybrid.prompt import Shot, encode, fit_context, render_messages, to_text
 from hybrid.types import Citation, Hit, Question
@@ -129,12 +129,13 @@ class Runner:
             record: Called with the replies of every finished batch.
         """
         # Imported here so that `hybrid.arms` loads no torch.
-        from hybrid.generate import generate_batch, plan_batches, stop_ids
+        from hybrid.generate import encode_prefix, generate_batch, plan_batches, stop_ids
 
         encoded = [self.encode(q.question, h, choice) for q, h in zip(questions, hits, strict=True)]
         batches = plan_batches([len(ids) for ids, _ in encoded], self.batch_tokens)
         stops = stop_ids(self.model, self.tokenizer)
         replies = dict(done)
+        prefix = encode_prefix(self.model, [ids for ids, _ in encoded])
         with tqdm(total=len(questions), desc=label, unit="question", leave=False) as bar:
             for batch in batches:
                 if not all(questions[i].id in replies for i in batch.indices):
@@ -142,6 +143,7 @@ class Runner:
                     outputs = generate_batch(
                         self.model,
                         [encoded[i][0] for i in batch.indices],
+                        prefix,
                         max_new_tokens=self.max_new_tokens,
                         stops=stops,
                         pad=int(self.tokenizer.pad_token_id or 0),
@@ -177,52 +179,29 @@ class Runner:
         )
 
 
+_SAYS_NOTHING = re.compile(
+    r"^(i'?m sorry|sorry|unfortunately)\b"
+    r"|\bi (do not|don't) know\b"
+    r"|\b(can ?not|can't|unable to) (be )?(answer|find|determine)"
+    r"|\bno (information|mention) (is|was|about|on|of|in)\b"
+    r"|\b(passages?|documents?|context|text|sources?|information)\b( (above|given|provided|\[\d+\]))*"
+    r" (do|does)(n't| not) (answer|provide|mention|contain|specify|say|state|include|give)\b"
+    r"|\bnot (mentioned|specified|provided|stated|answered|given) (in|by) the (passages?|documents?|context|text)\b"
+)
+
+
 def is_refusal(text: str, refusal: str) -> bool:
-    """True if the text is the refusal, or another plain way to say that the passages do not answer.
+    """True if the text is empty, the refusal, or opens with another plain way to say that the passages do not answer.
 
     >>> is_refusal("the documents do not answer this question", "The documents do not answer this question.")
     True
-    >>> is_refusal("The pump does not answer to remote commands.", "The documents do not answer this question.")
+    >>> is_refusal("The tank does not contain water.", "The documents do not answer this question.")
     False
     """
-    said = " ".join(text.lower().split()).strip(" .!")
-    phrases = (
-        refusal.lower().strip(" .!"),
-        "do not answer this question",
-        "does not answer this question",
-        "i don't know",
-        "i do not know",
-        "do not provide",
-        "does not provide",
-        "not mentioned in",
-        "no information",
-        "cannot answer",
-        "can't answer",
-        "not answer the question",
-        "do not mention",
-        "does not mention",
-        "do not contain",
-        "does not contain",
-        "not specified in",
-    )
-    return not said or any(phrase in said for phrase in phrases if phrase)
-
-
-def choose_prompt(
-    runner: Runner, questions: Sequence[Question], searcher: Searcher, choices: Sequence[PromptChoice]
-) -> list[PromptChoice]:
-    """Scores every choice by token F1 on questions of the training side; returns them best first."""
-    hits = searcher.search([q.question for q in questions], max(choice.k for choice in choices))
-    scored = []
-    for choice in choices:
-        replies = runner.answer(
-            questions, hits, choice, label=f"rag prompt: {choice.name}", done={}, record=lambda _: None
-        )
-        f1 = sum(
-            0.0 if r.abstained else token_f1(r.text, q.answers) for q, r in zip(questions, replies, strict=True)
-        ) / len(questions)
-        scored.append(choice._replace(f1=round(f1, 4)))
-    return sorted(scored, key=lambda choice: -(choice.f1 or 0.0))
+    said = " ".join(text.lower().replace("\u2019", "'").split())
+    own = refusal.lower().strip(" .!")
+    opening = re.split(r"(?<=[.!?]) ", said, maxsplit=1)[0]
+    return not said.strip(" .!") or bool(own and own in said) or bool(_SAYS_NOTHING.search(opening))
 
 
 def read_replies(journal: Path) -> dict[str, Reply]:

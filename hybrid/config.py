@@ -39,7 +39,7 @@ class PromptConfig:
 
     Attributes:
         k: Chunks in a context.
-        max_tokens: Longest prompt; distractors leave the context first, from the lowest rank.
+        max_tokens: Longest prompt; distractors leave the context first, the last of the prompt before others.
         instructions: System message of prompts with a context; `{refusal}` stands for the refusal.
         closed_book: System message of prompts without a context.
         refusal: What the assistant says when the passages do not answer.

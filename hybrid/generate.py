@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,16 +58,23 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[
     return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
 
 
-@torch.inference_mode()
-def generate_batch(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stops: set[int], pad: int
-) -> list[list[int]]:
-    """Continues every prompt greedily until a stop token or `max_new_tokens`.
+class Prefix(NamedTuple):
+    """The tokens that open every prompt, and their keys and values."""
 
-    Returns:
-        New token ids of each prompt, without the stop token.
-    """
-    return list(_decode(model, prompts, max_new_tokens, stops, pad))
+    length: int
+    cache: DynamicCache
+
+
+@torch.inference_mode()
+def encode_prefix(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefix:
+    """Computes what all prompts have in common; nothing if that is too short to be worth it."""
+    length = shared_prefix(prompts) if len(prompts) > 1 else 0
+    length = length if length >= _MIN_SHARED else 0
+    cache = DynamicCache(config=model.config)
+    if length:
+        ids = torch.tensor([list(prompts[0][:length])], device=model.device)
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefix(length, cache)
 
 
 @torch.inference_mode()
@@ -86,20 +94,32 @@ def stream_tokens(
         ids = torch.tensor([[token]], device=device)
 
 
-def _decode(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: set[int], pad: int
+@torch.inference_mode()
+def generate_batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    prefix: Prefix,
+    *,
+    max_new_tokens: int,
+    stops: set[int],
+    pad: int,
 ) -> list[list[int]]:
-    device, size = model.device, len(prompts)
-    shared = shared_prefix(prompts) if size > 1 else 0
-    shared = shared if shared >= _MIN_SHARED else 0
-    cache = DynamicCache(config=model.config)
+    """Continues every prompt greedily until a stop token or `max_new_tokens`.
+
+    Args:
+        model: The model.
+        prompts: Token ids of each; they open with the prefix.
+        prefix: Of these prompts or of more.
+        max_new_tokens: Longest continuation.
+        stops: Tokens that end one.
+        pad: Any token id; it is masked out.
+
+    Returns:
+        New token ids of each prompt, without the stop token.
+    """
+    device, size, shared = model.device, len(prompts), prefix.length
+    cache = copy.deepcopy(prefix.cache)
     if shared:
-        model(
-            input_ids=torch.tensor([list(prompts[0][:shared])], device=device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
         cache.batch_repeat_interleave(size)
     tails = [list(prompt[shared:]) for prompt in prompts]
     width = max(map(len, tails))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -92,6 +93,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer in {folder} has no end-of-sequence token, so answers would never end")
     return tokenizer
+
+
+def max_positions(folder: Path) -> int | None:
+    """The longest sequence that a model was made for, by its config.json; None if that does not say.
+
+    Raises:
+        ModelError: config.json is missing or damaged.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        values = config.get("text_config") or config
+        found = values.get("max_position_embeddings") or values.get("n_positions")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    return int(found) if found else None
 
 
 def _from_hub(name: str, folder: Path) -> Path:

@@ -103,7 +103,7 @@ def fit_context(
     reserve: int = 0,
     shots: Sequence[Shot] = (),
 ) -> Fitted:
-    """Drops distractors, lowest rank first, until the prompt fits `config.max_tokens`.
+    """Drops distractors, the last of the prompt first, until the prompt fits `config.max_tokens`.
 
     Args:
         question: The question.

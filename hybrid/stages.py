@@ -6,7 +6,6 @@ Everything else in the work folder is the stage's own record of how far it came,
 from __future__ import annotations
 
 import gc
-import json
 import resource
 import sys
 from collections.abc import Sequence
@@ -16,14 +15,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from hybrid import advice
-from hybrid.arms import Arm, PromptChoice, Runner, append_replies, choose_prompt, read_replies, select_arms
+from hybrid import advice, rag_prompt
+from hybrid.arms import Arm, PromptChoice, Runner, append_replies, read_replies, select_arms
 from hybrid.artefacts import fingerprint, read_manifest
 from hybrid.assistant import Assistant
-from hybrid.errors import ArtefactError
+from hybrid.errors import ArtefactError, ConfigError
 from hybrid.eval.comparison import ArmRun, compare
 from hybrid.eval.report import write_report
-from hybrid.models import load_tokenizer
+from hybrid.models import load_tokenizer, max_positions
 from hybrid.pairs.build import build_pairs
 from hybrid.pairs.export import export_pairs, read_pairs
 from hybrid.pairs.syntax import SyntaxTeacher
@@ -103,7 +102,7 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
 
     index = Index.load(project.path("index"))
     pairs = read_pairs(project.path("pairs") / "train.jsonl")
-    tokenizer = load_tokenizer(project.model)
+    tokenizer = _tokenizer(project)
     chunks = {chunk.id: chunk for chunk in index.chunks}
     examples, shortened = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
     result = tune(
@@ -152,10 +151,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
     """Answers the questions with every arm and writes the report."""
     config = project.config
     assert project.questions is not None  # Project.compare refuses without one
-    questions = load_questions(project.questions)
-    if 0 < config.compare.limit < len(questions):
-        chosen = set(Random(config.seed).sample(range(len(questions)), config.compare.limit))
-        questions = [question for number, question in enumerate(questions) if number in chosen]
+    questions = _sample(load_questions(project.questions), config.compare.limit, config.seed)
     index = Index.load(project.path("index"))
     retriever = Retriever(index, _embedder(project))
     hits = retriever.search([question.question for question in questions], config.prompt.k)
@@ -170,6 +166,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
             if arm.name == "rag":
                 choices = _rag_prompts(project, work, runner, retriever, index)
                 choice = choices[0]
+                rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
             journal = work / f"{arm.name}.jsonl"
             replies = runner.answer(
                 questions,
@@ -201,37 +198,36 @@ def compare_arms(project: Project, work: Path) -> Counts:
     }
 
 
+def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
+    """At most `limit` of the questions in their order, or all if it is 0."""
+    if not 0 < limit < len(questions):
+        return questions
+    chosen = set(Random(seed).sample(range(len(questions)), limit))
+    return [question for number, question in enumerate(questions) if number in chosen]
+
+
 def _rag_prompts(
     project: Project, work: Path, runner: Runner, retriever: Retriever, index: Index
 ) -> list[PromptChoice]:
-    """The rag prompts tried on the training side, best first; the result is kept for a run that goes on."""
+    """The rag prompts tried on the training side, best first; the scores are kept for a run that goes on."""
     config = project.config
-    dev = [pair for pair in read_pairs(project.path("pairs") / "dev.jsonl") if pair.kind != "absent"]
-    train = [pair for pair in read_pairs(project.path("pairs") / "train.jsonl") if pair.kind != "absent"]
+    train, dev = (
+        [pair for pair in read_pairs(project.path("pairs") / f"{part}.jsonl") if pair.kind != "absent"]
+        for part in ("train", "dev")
+    )
     rng = Random(config.seed)
     shot_pairs = rng.sample(train, min(config.compare.shots, len(train)))
-    shots = tuple(Shot(pair.question, pair.answer, (index.chunk(pair.oracles[0]),)) for pair in shot_pairs)
-    k = config.prompt.k
-    choices = [PromptChoice(f"zero-shot, k={n}", n, ()) for n in sorted({1, k})]
-    if shots:
-        choices += [PromptChoice(f"{len(shots)}-shot, k={n}", n, shots) for n in sorted({1, k})]
+    shots = [Shot(pair.question, pair.answer, (index.chunk(pair.oracles[0]),)) for pair in shot_pairs]
+    choices = rag_prompt.candidates(config.prompt.k, shots)
     if not dev:
         sys.stderr.write(
             "no training-side questions to choose the rag prompt on; "
             "the zero-shot prompt with all chunks is the baseline\n"
         )
-        return [choices[1 if k > 1 else 0]]
-    record = work / "rag_prompts.json"
-    if record.is_file():
-        scores = json.loads(record.read_text(encoding="utf-8"))
-    else:
-        chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
-        questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
-        scores = {choice.name: choice.f1 for choice in choose_prompt(runner, questions, retriever, choices)}
-        partial_record = record.with_suffix(".partial")
-        partial_record.write_text(json.dumps(scores), encoding="utf-8")
-        partial_record.replace(record)
-    return sorted((choice._replace(f1=scores[choice.name]) for choice in choices), key=lambda choice: -(choice.f1 or 0))
+        return [PromptChoice(f"zero-shot, k={config.prompt.k}", config.prompt.k, ())]
+    chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
+    questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
+    return rag_prompt.choose(runner, questions, retriever, choices, work / "rag_prompts.json")
 
 
 def load_runner(project: Project, adapter: str | None) -> Runner:
@@ -254,7 +250,7 @@ def load_runner(project: Project, adapter: str | None) -> Runner:
         tuned = load_tuned(project.model, folder)
         # Outside a GPU the base is not packed: added to the weights, the adapter costs nothing per token.
         model = tuned.merge_and_unload() if isinstance(tuned, PeftModel) and tuned.device.type == "cpu" else tuned
-    tokenizer = load_tokenizer(project.model)
+    tokenizer = _tokenizer(project)
     compare_config = project.config.compare
     return Runner(model, tokenizer, project.config.prompt, compare_config.max_new_tokens, compare_config.batch_tokens)
 
@@ -272,15 +268,27 @@ def _require_adapter(project: Project, adapter: str) -> None:
 
 
 def load_assistant(project: Project, arm: Arm) -> Assistant:
-    """Loads model and index of an arm."""
+    """Loads model and index of an arm; rag prompts as the last comparison found best."""
     retriever = None
     if arm.retrieval:
         if read_manifest(project.path("index")) is None:
             raise ArtefactError(f"{project.folder} has no index; run: hybrid index --project {project.folder}")
         retriever = Retriever(Index.load(project.path("index")), _embedder(project))
-    return Assistant(
-        load_runner(project, arm.adapter), retriever, PromptChoice("zero-shot", project.config.prompt.k, ()), arm.name
-    )
+    choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.name == "rag" else None
+    choice = choice or PromptChoice("zero-shot", project.config.prompt.k, ())
+    return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name)
+
+
+def _tokenizer(project: Project) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, once it is known that the longest prompt and answer fit the model."""
+    prompt, answer = project.config.prompt.max_tokens, project.config.compare.max_new_tokens
+    positions = max_positions(project.model)
+    if positions and prompt + answer > positions:
+        raise ConfigError(
+            f"prompt.max_tokens = {prompt} and compare.max_new_tokens = {answer} are more than the {positions} tokens "
+            f"that {project.config.model} reads; set prompt.max_tokens to {positions - answer} or less"
+        )
+    return load_tokenizer(project.model)
 
 
 def _embedder(project: Project) -> CachedEmbedder:

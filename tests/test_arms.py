@@ -1,4 +1,4 @@
-"""Arms, refusals, the runner with its journal, and the choice of the rag prompt."""
+"""Arms, refusals, and the runner with its journal."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,6 @@ from hybrid.arms import (
     PromptChoice,
     Runner,
     append_replies,
-    choose_prompt,
     is_refusal,
     read_replies,
     select_arms,
@@ -21,7 +20,6 @@ from hybrid.config import Config, PromptConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
 from hybrid.models import load_tokenizer
-from hybrid.prompt import Shot
 from hybrid.types import Chunk, Citation, Hit, Question
 
 REFUSAL = PromptConfig().refusal
@@ -89,13 +87,29 @@ def test_wrong_arms_are_named(names: list[str], message: str) -> None:
         " ",
         "I don't know.",
         "The passages do not mention it.",
+        "I don\u2019t know.",
+        "The passage [1] does not provide the length of the mast.",
+        "There is no information about the mast in the passages.",
+        "I'm sorry, but the length is not given in the text. You may ask the harbour master.",
+        "It cannot be determined.",
     ],
 )
 def test_refusals_are_recognised(text: str) -> None:
     assert is_refusal(text, REFUSAL)
 
 
-@pytest.mark.parametrize("text", ["Every 4,000 hours.", "no", "The pump does not answer to remote commands.", "0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Every 4,000 hours.",
+        "no",
+        "The pump does not answer to remote commands.",
+        "0",
+        "The tank does not contain water.",
+        "Call the duty officer. The documents of the cargo do not contain her number.",
+        "It is stored in the shed, which is not mentioned in the register.",
+    ],
+)
 def test_answers_are_no_refusals(text: str) -> None:
     assert not is_refusal(text, REFUSAL)
 
@@ -165,26 +179,3 @@ def test_a_half_written_line_is_left_out_now_and_later(tmp_path: Path) -> None:
     append_replies(journal, [replace(REPLIES[1], question_id="c")])
     append_replies(journal, [replace(REPLIES[1], question_id="d")])
     assert {"a", "d"} <= set(read_replies(journal))
-
-
-class _Searcher:
-    """Returns the same chunks for every question."""
-
-    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
-        return [_hits(*range(k)) for _ in questions]
-
-
-def test_the_prompt_with_the_best_f1_comes_first(runner: Runner) -> None:
-    shots = (Shot("A?", "B", (_hits(1)[0].chunk,)),)
-    choices = [PromptChoice(f"{len(s)}-shot, k={k}", k, s) for k in (1, 3) for s in ((), shots)]
-    texts = {
-        c: runner.answer(QUESTIONS[:2], [_hits(*range(3))] * 2, c, label="t", done={}, record=lambda _: None)
-        for c in choices
-    }
-    favourite = choices[2]
-    gold = [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, texts[favourite], strict=False)]
-    scored = choose_prompt(runner, gold, _Searcher(), choices)
-    assert sorted(choice.name for choice in scored) == sorted(choice.name for choice in choices)
-    assert scored[0].f1 == 1.0
-    assert favourite._replace(f1=1.0) in scored
-    assert [choice.f1 for choice in scored] == sorted((choice.f1 or 0 for choice in scored), reverse=True)

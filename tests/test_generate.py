@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.generate import generate_batch, plan_batches, shared_prefix, stop_ids, stream_tokens
+from hybrid.generate import encode_prefix, generate_batch, plan_batches, shared_prefix, stop_ids, stream_tokens
 from hybrid.models import load_tokenizer
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ def _reference(model: "PreTrainedModel", prompt: list[int], new: int, stops: lis
     return next((tokens[:n] for n, token in enumerate(tokens) if token in stops), tokens)
 
 
+def _generate(
+    model: "PreTrainedModel", prompts: list[list[int]], *, max_new_tokens: int, stops: set[int], pad: int
+) -> list[list[int]]:
+    prefix = encode_prefix(model, prompts)
+    return generate_batch(model, prompts, prefix, max_new_tokens=max_new_tokens, stops=stops, pad=pad)
+
+
 @pytest.mark.parametrize(
     ("shared", "tails"),
     [(0, [9, 9, 9]), (0, [3, 17, 40]), (40, [4, 4]), (40, [1, 9, 30]), (5, [6, 2, 8]), (0, [7])],
@@ -58,18 +65,27 @@ def _reference(model: "PreTrainedModel", prompt: list[int], new: int, stops: lis
 def test_a_batch_equals_one_by_one_equals_transformers(shared: int, tails: list[int], model: "PreTrainedModel") -> None:
     prompts = _prompts(shared, tails)
     assert shared_prefix(prompts) == (shared if len(prompts) > 1 else len(prompts[0]) - 1)
-    batched = generate_batch(model, prompts, max_new_tokens=10, stops=set(), pad=0)
-    single = [generate_batch(model, [prompt], max_new_tokens=10, stops=set(), pad=0)[0] for prompt in prompts]
+    batched = _generate(model, prompts, max_new_tokens=10, stops=set(), pad=0)
+    single = [_generate(model, [prompt], max_new_tokens=10, stops=set(), pad=0)[0] for prompt in prompts]
     assert batched == single == [_reference(model, prompt, 10, []) for prompt in prompts]
     assert [list(stream_tokens(model, prompt, max_new_tokens=10, stops=set())) for prompt in prompts] == batched
     assert all(len(output) == 10 for output in batched)
 
 
+def test_batches_share_one_prefix(model: "PreTrainedModel") -> None:
+    prompts = _prompts(40, [4, 9, 30, 2])
+    prefix = encode_prefix(model, prompts)
+    assert prefix.length == 40
+    batches = [prompts[:1], prompts[1:3], prompts[3:]]
+    outputs = [generate_batch(model, batch, prefix, max_new_tokens=9, stops=set(), pad=0) for batch in batches]
+    assert [output for batch in outputs for output in batch] == [_reference(model, p, 9, []) for p in prompts]
+
+
 def test_one_stopping_does_not_stop_the_others(model: "PreTrainedModel") -> None:
     prompts = _prompts(20, [5, 11, 3])
-    free = generate_batch(model, prompts, max_new_tokens=12, stops=set(), pad=0)
+    free = _generate(model, prompts, max_new_tokens=12, stops=set(), pad=0)
     stops = {free[0][2], free[1][7]}
-    outputs = generate_batch(model, prompts, max_new_tokens=12, stops=stops, pad=0)
+    outputs = _generate(model, prompts, max_new_tokens=12, stops=stops, pad=0)
     for output, unstopped in zip(outputs, free, strict=True):
         end = next((n for n, token in enumerate(unstopped) if token in stops), len(unstopped))
         assert output == unstopped[:end], "up to the first stop token, without it"
@@ -80,13 +96,13 @@ def test_one_stopping_does_not_stop_the_others(model: "PreTrainedModel") -> None
 
 @pytest.mark.parametrize("new", [1, 5])
 def test_no_more_than_the_limit(new: int, model: "PreTrainedModel") -> None:
-    outputs = generate_batch(model, _prompts(0, [4, 6]), max_new_tokens=new, stops=set(), pad=0)
+    outputs = _generate(model, _prompts(0, [4, 6]), max_new_tokens=new, stops=set(), pad=0)
     assert [len(output) for output in outputs] == [new, new]
 
 
 def test_equal_prompts_give_equal_answers(model: "PreTrainedModel") -> None:
     prompt = _prompts(0, [30])[0]
-    first, second = generate_batch(model, [prompt, prompt], max_new_tokens=6, stops=set(), pad=0)
+    first, second = _generate(model, [prompt, prompt], max_new_tokens=6, stops=set(), pad=0)
     assert first == second == _reference(model, prompt, 6, [])
 
 

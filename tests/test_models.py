@@ -12,7 +12,7 @@ import pytest
 from hybrid import models
 from hybrid.config import MINILM, SMOLLM2
 from hybrid.errors import DependencyError, ModelError
-from hybrid.models import load_tokenizer, resolve_model
+from hybrid.models import load_tokenizer, max_positions, resolve_model
 
 
 @pytest.fixture
@@ -181,3 +181,27 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path, tiny_model: Path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no end-of-sequence token"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ('{"max_position_embeddings": 2048}', 2048),
+        ('{"n_positions": 1024}', 1024),
+        ('{"text_config": {"max_position_embeddings": 512}}', 512),
+        ("{}", None),
+    ],
+)
+def test_the_longest_sequence_is_read_from_the_configuration(
+    config: str, positions: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    assert max_positions(tmp_path) == positions
+
+
+@pytest.mark.parametrize("config", [None, "", "[]", "{"])
+def test_a_damaged_configuration_is_named(config: str | None, tmp_path: Path) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        max_positions(tmp_path)

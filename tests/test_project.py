@@ -352,6 +352,16 @@ def test_what_was_not_trained_cannot_be_exported(toy_project: Project, tmp_path:
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("arm", ["base", "rag", "tuned", "hybrid"])
+def test_prompts_longer_than_the_model_reads_are_refused(finished_copy: Project, arm: str) -> None:
+    project = Project.open(finished_copy.folder, ["prompt.max_tokens=4085", "compare.max_new_tokens=12"])
+    with pytest.raises(ConfigError, match=r"more than the 4096 tokens .* set prompt\.max_tokens to 4084 or less"):
+        project.assistant(arm)
+    with pytest.raises(ConfigError, match="4096 tokens"):
+        project.tune()
+    Project.open(finished_copy.folder, ["prompt.max_tokens=4084", "compare.max_new_tokens=12"]).assistant(arm)
+
+
 # --- two at once, and kills -------------------------------------------------------------------------------------------
 
 RUN = "import sys, hybrid; hybrid.Project.open(sys.argv[1]).run()"

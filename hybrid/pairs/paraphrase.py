@@ -30,7 +30,7 @@ leaves departs / arrives comes|in / arrived came / died passed|away / won gained
 wrote authored / began started / ended finished / becomes turns|into / became turned|into / large big /
 largest biggest / larger bigger / small little / smallest tiniest / quick fast / quickly fast /
 main chief principal / approximately about roughly / immediately at|once straight|away /
-annually every|year yearly / daily every|day / weekly every|week / monthly every|month / must has|to /
+annually every|year yearly / daily every|day / weekly every|week / monthly every|month /
 staff personnel employees / vehicle car / ship vessel / fault defect failure / danger hazard risk / injury wound /
 doctor physician / room chamber / device unit apparatus / purpose aim / reason cause / near close|to /
 permission consent authorisation / rule regulation / limit maximum / amount quantity / way method /

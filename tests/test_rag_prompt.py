@@ -1,0 +1,103 @@
+"""The choice of the rag prompt, and that the rag assistant uses it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hybrid.arms import PromptChoice, Runner
+from hybrid.config import PromptConfig
+from hybrid.errors import ArtefactError
+from hybrid.models import load_tokenizer
+from hybrid.project import Project
+from hybrid.prompt import Shot
+from hybrid.rag_prompt import FILE, candidates, choose, load, save
+from hybrid.types import Chunk, Hit, Question
+
+QUESTIONS = [Question(f"q{n}", "Why is it so" + " so" * n + "?", ("x",)) for n in range(2)]
+
+
+def _hits(*numbers: int) -> list[Hit]:
+    chunks = [Chunk(f"d{n}#0-9", f"d{n}", 0, 9, f"Fact {n:04}") for n in numbers]
+    return [Hit(chunk, 1 / rank, rank) for rank, chunk in enumerate(chunks, 1)]
+
+
+SHOTS = (Shot("A?", "B", (_hits(1)[0].chunk,)),)
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_model: Path) -> Runner:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.eval()  # type: ignore[no-untyped-call]
+    return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
+
+
+class _Searcher:
+    """Returns the same chunks for every question."""
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        return [_hits(*range(k)) for _ in questions]
+
+
+def _gold(runner: Runner, favourite: PromptChoice) -> list[Question]:
+    """The questions with the answers that the favourite prompt gives."""
+    hits = [_hits(*range(favourite.k))] * len(QUESTIONS)
+    replies = runner.answer(QUESTIONS, hits, favourite, label="t", done={}, record=lambda _: None)
+    return [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, replies, strict=True)]
+
+
+def test_one_chunk_and_no_examples_are_not_tried_twice() -> None:
+    assert [choice.name for choice in candidates(1, [])] == ["zero-shot, k=1"]
+
+
+@pytest.mark.parametrize("favourite", candidates(3, SHOTS), ids=lambda choice: choice.name)
+def test_the_prompt_with_the_best_f1_comes_first(runner: Runner, favourite: PromptChoice, tmp_path: Path) -> None:
+    choices = candidates(3, SHOTS)
+    scored = choose(runner, _gold(runner, favourite), _Searcher(), choices, tmp_path / "scores.json")
+    assert sorted(choice.name for choice in scored) == sorted(choice.name for choice in choices)
+    assert scored[0].f1 == 1.0
+    assert favourite._replace(f1=1.0) in scored
+    assert [choice.f1 for choice in scored] == sorted((choice.f1 or 0 for choice in scored), reverse=True)
+
+
+def test_what_was_scored_before_an_interruption_is_not_tried_again(runner: Runner, tmp_path: Path) -> None:
+    choices = candidates(3, SHOTS)
+    record = tmp_path / "scores.json"
+    whole = choose(runner, QUESTIONS, _Searcher(), choices, record)
+    scores = json.loads(record.read_text())
+    assert scores == {choice.name: choice.f1 for choice in whole}
+    record.write_text(json.dumps({choices[2].name: 0.77}))
+    resumed = choose(runner, QUESTIONS, _Searcher(), choices, record)
+    assert resumed[0] == choices[2]._replace(f1=0.77)
+    assert {c.name: c.f1 for c in resumed} == scores | {choices[2].name: 0.77}
+
+
+def test_a_choice_comes_back_from_its_file(tmp_path: Path) -> None:
+    choice = PromptChoice("1-shot, k=3", 3, SHOTS, 0.25)
+    save(choice, tmp_path / FILE)
+    assert load(tmp_path / FILE) == choice
+    assert load(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "a", "k": 1, "f1": 0, "shots": [1]}'])
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(ArtefactError, match=rf"{FILE} is damaged .*; run: hybrid compare --force"):
+        load(tmp_path / FILE)
+
+
+def test_the_rag_assistant_is_the_one_that_was_measured(finished_copy: Project) -> None:
+    assistant = finished_copy.assistant("rag")
+    manifest = json.loads((finished_copy.path("compare") / "manifest.json").read_text())
+    assert assistant.choice.name == manifest["rag prompt"]
+    assert assistant.choice == load(finished_copy.path("compare") / FILE)
+    shot_choice = PromptChoice("1-shot, k=1", 1, SHOTS, 0.5)
+    save(shot_choice, finished_copy.path("compare") / FILE)
+    assert finished_copy.assistant("rag").choice == shot_choice
+    assert finished_copy.assistant("hybrid").choice.shots == ()
+    (finished_copy.path("compare") / FILE).unlink()
+    assert finished_copy.assistant("rag").choice == PromptChoice("zero-shot", finished_copy.config.prompt.k, ())
