@@ -128,7 +128,7 @@ def generate_batch(
     mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     outputs: list[list[int]] = [[] for _ in prompts]
-    running = [True] * size
+    rows, running = list(range(size)), set(range(size))  # rows of the batch, and those that have not ended
     for _ in range(max_new_tokens):
         logits = model(
             input_ids=ids,
@@ -138,14 +138,20 @@ def generate_batch(
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        tokens = logits[:, -1].argmax(-1).tolist()
-        for row, token in enumerate(tokens):
-            running[row] = running[row] and token not in stops
-            if running[row]:
+        tokens = logits[:, -1].argmax(-1)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row in running and token not in stops:
                 outputs[row].append(token)
-        if not any(running):
+            else:
+                running.discard(row)
+        if not running:
             break
-        ids = torch.tensor(tokens, device=device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(size, 1)], 1)
+        ids = tokens[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
         positions = positions[:, -1:] + 1
+        if 2 * len(running) <= len(rows):  # most have ended: go on with the others
+            kept = torch.tensor([place for place, row in enumerate(rows) if row in running], device=device)
+            cache.batch_select_indices(kept)
+            ids, mask, positions = ids[kept], mask[kept], positions[kept]
+            rows = [row for row in rows if row in running]
     return outputs

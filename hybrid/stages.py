@@ -6,6 +6,7 @@ Everything else in the work folder is the stage's own record of how far it came,
 from __future__ import annotations
 
 import gc
+import math
 import resource
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from hybrid.project import Project
 
 Counts = dict[str, Any]
+
+_CLOSED_BOOK_BRANCHES = 8
 
 
 def build_index(project: Project, work: Path) -> Counts:
@@ -132,7 +135,9 @@ def training_examples(
         examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
     """
     prompt = project.config.prompt
-    examples, shortened = [], 0
+    blocks = math.ceil(len(pairs) / _CLOSED_BOOK_BRANCHES)
+    examples: list[Example] = []
+    shortened = 0
     for pair in pairs:
         if closed_book and pair.kind == "absent":
             continue
@@ -141,8 +146,8 @@ def training_examples(
         fitted = fit_context(pair.question, context, pair.oracles, prompt, tokenizer, reserve=len(answer))
         shortened += fitted.dropped > 0
         text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
-        # Closed-book examples stay apart: one tree of all of them would be one step of the optimiser.
-        group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
+        # Closed-book examples share the system message alone. Few to a tree, or all would be one step of the optimiser.
+        group = str(len(examples) % blocks) if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
         examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
     return examples, shortened
 
