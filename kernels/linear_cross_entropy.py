@@ -21,7 +21,13 @@ class _Gradients(NamedTuple):
 
 
 def linear_cross_entropy(
-    hidden_MH: Tensor, head_VH: Tensor, targets_M: Tensor, weights_M: Tensor, *, chunk_bytes: int = CHUNK_BYTES
+    hidden_MH: Tensor,
+    head_VH: Tensor,
+    targets_M: Tensor,
+    weights_M: Tensor,
+    *,
+    softcap: float | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:
     """Returns ``(weights * cross_entropy(hidden @ head.T, targets, reduction="none")).sum()`` in float32 or wider.
 
@@ -30,9 +36,12 @@ def linear_cross_entropy(
         head_VH: Weight of the LM head, in the dtype of the rows. Its gradient is computed only if it needs one.
         targets_M: Token that each row predicts.
         weights_M: Weight of each row; 0 masks it.
+        softcap: Logits x become ``softcap * tanh(x / softcap)``.
         chunk_bytes: Limit of the logits buffer; at least one row is processed at a time.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(hidden_MH, head_VH, targets_M, weights_M, chunk_bytes)  # type: ignore[no-untyped-call]
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_MH, head_VH, targets_M, weights_M, softcap, chunk_bytes
+    )
     return loss
 
 
@@ -49,10 +58,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         head_VH: Tensor,
         targets_M: Tensor,
         weights_M: Tensor,
+        softcap: float | None,
         chunk_bytes: int,
     ) -> Tensor:
-        needs_hidden, needs_head = ctx.needs_input_grad[:2]
-        found = _forward(hidden_MH, head_VH, targets_M, weights_M, chunk_bytes, needs_hidden, needs_head)
+        needs = ctx.needs_input_grad[:2]
+        found = _forward(hidden_MH, head_VH, targets_M, weights_M, softcap, chunk_bytes, needs)
         ctx.save_for_backward(found.hidden_MH, found.head_VH)
         ctx.head_dtype = head_VH.dtype
         return found.loss
@@ -65,7 +75,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             dhidden_MH = (dhidden_MH * dloss).to(dhidden_MH.dtype)
         if dhead_VH is not None:
             dhead_VH = (dhead_VH * dloss).to(ctx.head_dtype)
-        return dhidden_MH, dhead_VH, None, None, None
+        return dhidden_MH, dhead_VH, None, None, None, None
 
 
 def _forward(
@@ -73,22 +83,25 @@ def _forward(
     head_VH: Tensor,
     targets_M: Tensor,
     weights_M: Tensor,
+    softcap: float | None,
     chunk_bytes: int,
-    needs_hidden: bool,
-    needs_head: bool,
+    needs: tuple[bool, bool],
 ) -> _Gradients:
     rows, vocabulary = hidden_MH.shape[0], head_VH.shape[0]
     wide = torch.promote_types(hidden_MH.dtype, torch.float32)
     chunk = max(1, min(rows, chunk_bytes // (vocabulary * wide.itemsize)))
-    dhidden_MH = torch.empty_like(hidden_MH) if needs_hidden else None
-    dhead_VH = torch.zeros_like(head_VH, dtype=wide) if needs_head else None
+    dhidden_MH = torch.empty_like(hidden_MH) if needs[0] else None
+    dhead_VH = torch.zeros_like(head_VH, dtype=wide) if needs[1] else None
     loss = hidden_MH.new_zeros((), dtype=wide)
     buffer_CV = hidden_MH.new_empty((chunk, vocabulary), dtype=wide)
     for start in range(0, rows, chunk):
         part = slice(start, min(start + chunk, rows))
         hidden_CH = hidden_MH[part]
         logits_CV = _logits(hidden_CH, head_VH, buffer_CV[: hidden_CH.shape[0]])
+        slope_CV = None if softcap is None else _cap_(logits_CV, softcap)
         loss += softmax_gradient_(logits_CV, targets_M[part], weights_M[part].to(wide)).sum()
+        if slope_CV is not None:
+            logits_CV.mul_(slope_CV)
         dlogits_CV = logits_CV.to(head_VH.dtype)
         if dhidden_MH is not None:
             torch.mm(dlogits_CV, head_VH, out=dhidden_MH[part])
@@ -104,6 +117,13 @@ def _logits(hidden_CH: Tensor, head_VH: Tensor, out_CV: Tensor) -> Tensor:
     if hidden_CH.is_cuda:
         return torch.mm(hidden_CH, head_VH.T, out_dtype=out_CV.dtype, out=out_CV)
     return out_CV.copy_(hidden_CH @ head_VH.T)
+
+
+def _cap_(logits_CV: Tensor, softcap: float) -> Tensor:
+    """Overwrites logits by their soft-capped values and returns the slope there, 1 - tanh²."""
+    slope_CV = 1 - logits_CV.div_(softcap).tanh_().square()
+    logits_CV.mul_(softcap)
+    return slope_CV
 
 
 def softmax_gradient_(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor) -> Tensor:

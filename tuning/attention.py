@@ -12,12 +12,20 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.batch import TreeLayout, TreeSpan
+from hybrid.tuning.batch import TreeLayout, TreeSpan, visible_mask
 
 NAME = "hybrid_tree"
 
 
-def tree_attention(q_BHLD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, layout: TreeLayout, scale: float) -> Tensor:
+def tree_attention(
+    q_BHLD: Tensor,
+    k_BKLD: Tensor,
+    v_BKLD: Tensor,
+    layout: TreeLayout,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """Attends within each tree: prefix rows causally, branch rows to the prefix and causally to their own branch.
 
     The branches of a tree are padded to one batch `[G, s]` beside copies of the prefix keys: on two cores with P=450,
@@ -30,11 +38,37 @@ def tree_attention(q_BHLD: Tensor, k_BKLD: Tensor, v_BKLD: Tensor, layout: TreeL
         v_BKLD: Values, as the keys.
         layout: Spans that cover all L tokens.
         scale: Factor of the scores.
+        window: A token sees this many positions, itself included; a tree that is longer is computed densely.
+        softcap: Scores s become ``softcap * tanh(s / softcap)``, computed densely.
 
     Returns:
         [1, heads, L, dim].
     """
-    return torch.cat([_attend(q_BHLD, k_BKLD, v_BKLD, tree, scale) for tree in layout.trees], dim=2)
+    outputs = []
+    for tree in layout.trees:
+        narrow = window if window is not None and window < tree.prefix + max(tree.branches) else None
+        if narrow is None and softcap is None:
+            outputs.append(_attend(q_BHLD, k_BKLD, v_BKLD, tree, scale))
+        else:
+            outputs.append(_attend_densely(q_BHLD, k_BKLD, v_BKLD, tree, scale, narrow, softcap))
+    return torch.cat(outputs, dim=2)
+
+
+def _attend_densely(
+    q: Tensor, k: Tensor, v: Tensor, tree: TreeSpan, scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """Every score of the tree at once, for what the fused kernels cannot do; the tree's mask says who sees whom."""
+    part = slice(tree.start, tree.start + tree.prefix + sum(tree.branches))
+    groups = q.shape[1] // k.shape[1]
+    keys_BHTD, values_BHTD = (x[:, :, part].repeat_interleave(groups, dim=1) for x in (k, v))
+    mask_TT = _tree_mask(tree.prefix, tree.branches, window, q.device)
+    if softcap is None:
+        return scaled_dot_product_attention(q[:, :, part], keys_BHTD, values_BHTD, attn_mask=mask_TT, scale=scale)
+    scores_BHTT = q[:, :, part] @ keys_BHTD.transpose(2, 3) * scale
+    scores_BHTT = (softcap * torch.tanh(scores_BHTT / softcap)).masked_fill(~mask_TT, -torch.inf)
+    # As in transformers: the softmax of low precision scores is taken in float32.
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return scores_BHTT.softmax(dim=-1, dtype=wide).to(q.dtype) @ values_BHTD
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, tree: TreeSpan, scale: float) -> Tensor:
@@ -95,6 +129,20 @@ def _branch_mask(prefix: int, longest: int, device: torch.device) -> Tensor:
     return torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
 
 
+@lru_cache(maxsize=64)
+def _tree_mask(prefix: int, branches: tuple[int, ...], window: int | None, device: torch.device) -> Tensor:
+    """Returns the [T, T] mask of a tree of T tokens, narrowed to a window of positions if there is one."""
+    segments, positions = [(0, 0, 0)] * prefix, list(range(prefix))
+    for length in branches:
+        segments += [(0, prefix, len(segments))] * length
+        positions += range(prefix, prefix + length)
+    mask_TT = visible_mask(torch.tensor(segments, device=device))
+    if window is None:
+        return mask_TT
+    position_T = torch.tensor(positions, device=device)
+    return mask_TT & (position_T.unsqueeze(-1) - position_T < window)
+
+
 def attention_forward(
     module: nn.Module,
     query: Tensor,
@@ -104,10 +152,13 @@ def attention_forward(
     *,
     scaling: float,
     layout: TreeLayout,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Adapts `tree_attention` to transformers: heads before tokens in, tokens before heads out."""
-    return tree_attention(query, key, value, layout, scaling).transpose(1, 2), None
+    output_BHLD = tree_attention(query, key, value, layout, scaling, sliding_window, softcap)
+    return output_BHLD.transpose(1, 2), None
 
 
 def no_mask(*_: object, **__: object) -> None:
@@ -115,18 +166,18 @@ def no_mask(*_: object, **__: object) -> None:
 
 
 def check_supported(config: PreTrainedConfig) -> None:
-    """Refuses models whose attention or logits `hybrid_tree` does not reproduce.
+    """Refuses models whose attention or logits are not reproduced here.
 
     Raises:
-        TrainingError: The model has a sliding window, soft-capped logits, scaled logits or layers that are not full
-            attention; the message names the setting.
+        TrainingError: The model scales its logits or has layers that are neither full nor sliding attention; the
+            message names the setting.
     """
     values = config.to_dict()
     name = values.get("model_type")
-    for key in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "logits_scaling"):
+    for key in ("logit_scale", "logits_scaling"):
         if values.get(key) not in (None, 1, 1.0):
             raise TrainingError(f"tuning does not support {name!r} models with {key} = {values[key]!r} yet")
-    others = sorted(set(values.get("layer_types") or ()) - {"full_attention"})
+    others = sorted(set(values.get("layer_types") or ()) - {"full_attention", "sliding_attention"})
     if others:
         raise TrainingError(f"tuning does not support {name!r} models with layers of type {', '.join(others)} yet")
 

@@ -35,7 +35,9 @@ def row_loss(model: PreTrainedModel | PeftModel, batch: TreeBatch) -> Tensor:
     head: object = causal_lm(model).get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         raise TrainingError(f"tuning needs an LM head that is a linear layer without bias, but this one is {head}")
-    return linear_cross_entropy(predicting_rows(model, batch), head.weight, batch.targets, batch.weights)
+    softcap = causal_lm(model).config.to_dict().get("final_logit_softcapping")
+    hidden_MH = predicting_rows(model, batch)
+    return linear_cross_entropy(hidden_MH, head.weight, batch.targets, batch.weights, softcap=softcap)
 
 
 @torch.no_grad()
@@ -56,7 +58,7 @@ def check_parity(model: PreTrainedModel) -> None:
     batch = collate(tuple(build_trees(examples, max_tokens=64)))
     found = row_loss(model, to_device(batch, model.device)).item()
     name = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation("eager")  # every architecture has it
     wanted = 0.0
     for example in examples:
         ids_L = torch.tensor(example.prompt_ids + example.answer_ids, device=model.device)

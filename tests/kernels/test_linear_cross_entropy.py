@@ -17,8 +17,12 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SHAPES = [(1, 8, 5), (3, 1, 2), (7, 33, 123), (5, 16, 4096), (4, 12, 5003)]
 
 
-def ordinary(hidden_MH: Tensor, head_VH: Tensor, targets_M: Tensor, weights_M: Tensor) -> Tensor:
-    nll_M = cross_entropy((hidden_MH @ head_VH.T).to(weights_M.dtype), targets_M, reduction="none")
+def ordinary(
+    hidden_MH: Tensor, head_VH: Tensor, targets_M: Tensor, weights_M: Tensor, softcap: float | None = None
+) -> Tensor:
+    logits_MV = (hidden_MH @ head_VH.T).to(weights_M.dtype)
+    logits_MV = logits_MV if softcap is None else softcap * torch.tanh(logits_MV / softcap)
+    nll_M = cross_entropy(logits_MV, targets_M, reduction="none")
     return (nll_M * weights_M).sum()
 
 
@@ -34,7 +38,7 @@ def gradients(
     inputs: tuple[Tensor, ...],
     dtype: torch.dtype,
     factor: int = 3,
-    **options: int,
+    **options: float,
 ) -> list[Tensor]:
     hidden_MH, head_VH, targets_M, weights_M = inputs
     wide = torch.promote_types(dtype, torch.float32)
@@ -59,6 +63,19 @@ def test_is_as_close_to_the_truth_as_the_ordinary_loss(shape: tuple[int, ...], c
     assert all(a <= b + 2e-6 for a, b in zip(ours, theirs, strict=True)), (ours, theirs)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("softcap", [1.5, 30.0])
+def test_soft_capped_logits_are_as_close_to_the_truth_as_the_ordinary_loss(
+    shape: tuple[int, ...], softcap: float
+) -> None:
+    inputs = problem(*shape)
+    rounded = tuple(x.float().double() if x.is_floating_point() else x for x in inputs)
+    truth = gradients(ordinary, rounded, torch.float64, softcap=softcap)
+    ours = gradients(linear_cross_entropy, inputs, torch.float32, softcap=softcap, chunk_bytes=2**14)
+    theirs = gradients(ordinary, inputs, torch.float32, softcap=softcap)
+    assert all(a <= b + 2e-6 for a, b in zip(error(ours, truth), error(theirs, truth), strict=True))
+
+
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter's bfloat16 is wrong")
 def test_bfloat16_is_as_close_to_the_truth_as_the_ordinary_loss() -> None:
     inputs = problem(7, 33, 123)
@@ -72,9 +89,11 @@ def test_bfloat16_is_as_close_to_the_truth_as_the_ordinary_loss() -> None:
 def test_float64_gradients_pass_a_finite_difference_check() -> None:
     hidden_MH, head_VH, targets_M, weights_M = problem(4, 3, 6)
     leaves = (hidden_MH.requires_grad_(), head_VH.requires_grad_())
-    assert torch.autograd.gradcheck(
-        lambda h, w: linear_cross_entropy(h, w, targets_M, weights_M, chunk_bytes=100), leaves
-    )
+    for softcap in (None, 2.0):
+        assert torch.autograd.gradcheck(
+            lambda h, w, cap=softcap: linear_cross_entropy(h, w, targets_M, weights_M, softcap=cap, chunk_bytes=100),
+            leaves,
+        )
 
 
 @pytest.mark.parametrize("weights", [torch.zeros(3), torch.tensor([0.0, 2.0, 0.0])])

@@ -13,12 +13,23 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from hybrid.tuning.tree import Example
@@ -33,8 +44,26 @@ def on_one_thread(one_thread: Callable[[], AbstractContextManager[None]]) -> Ite
         yield
 
 
+# Fields beyond the sizes. Windows are narrower than the samples, so that they matter.
+_FAMILIES: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"tie_word_embeddings": False}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 9}),
+    "mistral wide": (MistralForCausalLM, MistralConfig, {"sliding_window": 64}),
+    "phi3": (Phi3ForCausalLM, Phi3Config, {"sliding_window": 11, "pad_token_id": 0}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "sliding_window": 9, "query_pre_attn_scalar": 8}),
+    "gemma3": (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        {"head_dim": 8, "sliding_window": 9, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+}
+
+
 def _tiny_model(kind: str) -> PreTrainedModel:
     torch.manual_seed(7)
+    model, config, fields = _FAMILIES[kind]
     sizes: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -45,14 +74,12 @@ def _tiny_model(kind: str) -> PreTrainedModel:
         "max_position_embeddings": 256,
         "initializer_range": 0.2,
     }
-    if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True))
-    return Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=False))
+    return model(config(**sizes, **fields))
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Returns a function that gives the folder of a tiny "llama" or "qwen2"."""
+    """Returns a function that gives the folder of a tiny model of a family."""
     root = tmp_path_factory.mktemp("models")
 
     def folder(kind: str) -> Path:

@@ -1,8 +1,16 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import Gemma2Config, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config
+from transformers import (
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3NextConfig,
+)
 
 from hybrid.errors import TrainingError
 from hybrid.tuning.attention import check_supported, tree_attention
@@ -17,17 +25,33 @@ LAYOUTS = {
 }
 
 
-def separate(q: Tensor, k: Tensor, v: Tensor, layout: TreeLayout, scale: float) -> Tensor:
-    """One causal call per sample; a prefix row is taken from the first."""
+def by_definition(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    """Causal attention of one sample, score by score."""
+    groups, position = q.shape[1] // k.shape[1], torch.arange(q.shape[2])
+    scores = q @ k.repeat_interleave(groups, 1).transpose(2, 3) * scale
+    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
+    distance = position[:, None] - position
+    hidden = (distance < 0) | (distance >= (window or len(position)))
+    return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v.repeat_interleave(groups, 1)
+
+
+def separate(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: TreeLayout,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """One call per sample; a prefix row is taken from the first."""
     parts = []
     for tree in layout.trees:
         fork = tree.start + tree.prefix
         begin = fork
         for index, tokens in enumerate(tree.branches):
             rows = torch.cat([torch.arange(tree.start, fork), torch.arange(begin, begin + tokens)])
-            out = scaled_dot_product_attention(
-                q[:, :, rows], k[:, :, rows], v[:, :, rows], is_causal=True, scale=scale, enable_gqa=True
-            )
+            out = by_definition(q[:, :, rows], k[:, :, rows], v[:, :, rows], scale, window, softcap)
             parts.append(out if index == 0 else out[:, :, tree.prefix :])
             begin += tokens
     return torch.cat(parts, dim=2)
@@ -44,9 +68,12 @@ def inputs(layout: TreeLayout, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tens
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["64", "32"])
-def test_equals_separate_samples_with_gradients(layout: TreeLayout, dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (4, None), (9, None), (99, None), (None, 2.0), (6, 2.0)])
+def test_equals_separate_samples_with_gradients(
+    layout: TreeLayout, dtype: torch.dtype, tolerance: float, window: int | None, softcap: float | None
+) -> None:
     tensors = inputs(layout, dtype)
-    shared, alone = (function(*tensors, layout, 0.3) for function in (tree_attention, separate))
+    shared, alone = (function(*tensors, layout, 0.3, window, softcap) for function in (tree_attention, separate))
     weight = torch.randn_like(shared)
     torch.testing.assert_close(shared, alone, rtol=tolerance, atol=tolerance)
     for a, b in zip(*(torch.autograd.grad(out, tensors, weight) for out in (shared, alone)), strict=True):
@@ -68,18 +95,29 @@ def test_a_changed_branch_leaves_the_others_bit_equal(name: str) -> None:
     assert not torch.equal(before, after)
 
 
-@pytest.mark.parametrize("config", [LlamaConfig(), Qwen2Config(), MistralConfig(sliding_window=None)])
-def test_plain_models_are_supported(config: PreTrainedConfig) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(),
+        Qwen2Config(),
+        MistralConfig(sliding_window=64),
+        Qwen2Config(use_sliding_window=True, sliding_window=32, max_window_layers=1),
+        Gemma2Config(),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_models_with_full_or_sliding_attention_are_supported(config: PreTrainedConfig) -> None:
     check_supported(config)
 
 
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (MistralConfig(sliding_window=64), "mistral.*sliding_window = 64"),
-        (Qwen2Config(use_sliding_window=True, sliding_window=32, max_window_layers=1), "qwen2.*sliding_window = 32"),
-        (Gemma2Config(sliding_window=None), "gemma2.*softcapping"),
+        (GraniteConfig(logits_scaling=8.0), "granite.*logits_scaling = 8.0"),
+        (CohereConfig(logit_scale=0.0625), "cohere.*logit_scale = 0.0625"),
+        (Qwen3NextConfig(), "qwen3_next.*layers of type linear_attention"),
     ],
+    ids=lambda value: getattr(value, "model_type", ""),
 )
 def test_other_models_are_refused_by_name(config: PreTrainedConfig, named: str) -> None:
     with pytest.raises(TrainingError, match=named):
