@@ -14,7 +14,15 @@ import numpy as np
 from hybrid.errors import EvaluationError
 from hybrid.eval.answers import UNSCORED, WRONG, AnswerScore, score_answer
 from hybrid.eval.retrieval import recall_at_k
-from hybrid.eval.statistics import Array, Difference, Interval, mean_interval, paired_bootstrap
+from hybrid.eval.statistics import (
+    Array,
+    Difference,
+    Interval,
+    detectable_difference,
+    holm,
+    mean_interval,
+    paired_bootstrap,
+)
 from hybrid.types import Citation, Question
 
 
@@ -76,6 +84,8 @@ class ArmSummary:
         vs_rag: Paired difference in F1 to the baseline arm; None for that arm itself, or if it did not run.
         vs_rag_em: The same in exact match.
         vs_rag_rouge_l: The same in ROUGE-L.
+        p_holm: p-value of `vs_rag`, adjusted for the number of arms.
+        detectable: Smallest true difference in F1 to the baseline that as many questions would show 4 times of 5.
     """
 
     name: str
@@ -95,6 +105,8 @@ class ArmSummary:
     vs_rag: Difference | None = None
     vs_rag_em: Difference | None = None
     vs_rag_rouge_l: Difference | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +163,7 @@ def compare(
             summary if summary.name == baseline else _versus(summary, scores[summary.name], scores[baseline], seed)
             for summary in summaries
         ]
+        summaries = _adjusted(summaries)
     return Comparison(tuple(summaries), tuple(questions), joined, scores, baseline, k, seed)
 
 
@@ -216,7 +229,14 @@ def _versus(
         paired_bootstrap(mine, theirs, seed=seed)
         for mine, theirs in zip(_columns(scores)[:3], _columns(baseline)[:3], strict=True)
     )
-    return replace(summary, vs_rag=f1, vs_rag_em=em, vs_rag_rouge_l=rouge)
+    detectable = detectable_difference(_columns(scores)[1] - _columns(baseline)[1])
+    return replace(summary, vs_rag=f1, vs_rag_em=em, vs_rag_rouge_l=rouge, detectable=detectable)
+
+
+def _adjusted(summaries: Sequence[ArmSummary]) -> list[ArmSummary]:
+    """The summaries with the p-values of their F1 differences adjusted for the number of arms."""
+    p_values = iter(holm([summary.vs_rag.p for summary in summaries if summary.vs_rag]))
+    return [replace(summary, p_holm=next(p_values)) if summary.vs_rag else summary for summary in summaries]
 
 
 def _columns(scores: Sequence[AnswerScore]) -> Array:

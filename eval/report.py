@@ -84,7 +84,7 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
         "over_refused": summary.over_refused,
         "errors": summary.errors,
         "seconds": summary.seconds,
-        "vs_rag": _difference(summary.vs_rag) if summary.vs_rag else None,
+        "vs_rag": {**_difference(summary.vs_rag), "p_holm": summary.p_holm} if summary.vs_rag else None,
     }
 
 

@@ -1,6 +1,8 @@
 """How sure a mean or a difference is: bootstrap intervals and a sign-flip test, seeded, in bounded memory."""
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +90,35 @@ def mean_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values of several tests so that the chance of any false alarm stays below the level (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def detectable_difference(
+    differences: Sequence[float] | Array, *, level: float = 0.05, power: float = 0.8
+) -> float | None:
+    """The smallest mean paired difference that as many pairs would show at `level` with probability `power`.
+
+    By the normal approximation, ``(z(1 - level / 2) + z(power)) * sd / sqrt(n)``; None for fewer than two pairs.
+    """
+    data = _finite(differences, "differences")
+    if data.size < 2:
+        return None
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)
+    return float(z * data.std(ddof=1) / math.sqrt(data.size))
 
 
 def _sign_flip_p(differences: Array, resamples: int, seed: int) -> float:

@@ -16,7 +16,8 @@ _NAMES = {
 def verdict(comparison: Comparison) -> str:
     """States which arm to build, from the paired differences in token F1 against the baseline.
 
-    An arm is preferred to the baseline only if it is better with p < 0.05; otherwise the simpler baseline stands.
+    An arm is preferred to the baseline only if it is better with p < 0.05, by Holm's adjustment for the number of arms;
+    otherwise the simpler baseline stands.
     """
     arms = {summary.name: summary for summary in comparison.summaries}
     baseline = arms.get(comparison.baseline)
@@ -27,7 +28,7 @@ def verdict(comparison: Comparison) -> str:
             f"but the baseline {comparison.baseline!r} was not among the arms."
         )
     answerable = sum(question.answerable for question in comparison.questions)
-    better = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.p < _ALPHA and arm.vs_rag.difference > 0]
+    better = [arm for arm in comparison.summaries if _better(arm)]
     if better:
         best = max(better, key=lambda arm: arm.f1)
         return (
@@ -45,6 +46,22 @@ def verdict(comparison: Comparison) -> str:
         f"{_name(baseline)}: not enough evidence for anything else. {best.name} differs by {_evidence(best)} "
         f"on {answerable} questions; ask more questions to see a smaller difference."
     )
+
+
+def power_note(comparison: Comparison) -> str | None:
+    """Says which differences the questions are too few to show; None if no arm is compared with the baseline."""
+    limits = [arm.detectable for arm in comparison.summaries if arm.detectable]
+    if not limits:
+        return None
+    answerable = sum(question.answerable for question in comparison.questions)
+    return (
+        f"With {answerable} answerable questions, a difference in F1 under {max(limits):.3f} is likely to go unseen "
+        "(80% power, 5% level)."
+    )
+
+
+def _better(arm: ArmSummary) -> bool:
+    return arm.vs_rag is not None and arm.vs_rag.difference > 0 and arm.p_holm is not None and arm.p_holm < _ALPHA
 
 
 def _name(arm: ArmSummary) -> str:

@@ -6,7 +6,6 @@ Everything else in the work folder is the stage's own record of how far it came,
 from __future__ import annotations
 
 import gc
-import math
 import resource
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from hybrid.arms import Arm, PromptChoice, Runner, append_replies, read_replies,
 from hybrid.artefacts import fingerprint, read_manifest
 from hybrid.assistant import Assistant
 from hybrid.errors import ArtefactError, ConfigError
-from hybrid.eval.comparison import ArmRun, compare
+from hybrid.eval.comparison import ArmRun, Comparison, compare
 from hybrid.eval.report import write_report
 from hybrid.models import load_tokenizer, max_positions
 from hybrid.pairs.build import build_pairs
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from hybrid.project import Project
 
 Counts = dict[str, Any]
-
-_CLOSED_BOOK_BRANCHES = 8
 
 
 def build_index(project: Project, work: Path) -> Counts:
@@ -135,7 +132,6 @@ def training_examples(
         examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
     """
     prompt = project.config.prompt
-    blocks = math.ceil(len(pairs) / _CLOSED_BOOK_BRANCHES)
     examples: list[Example] = []
     shortened = 0
     for pair in pairs:
@@ -146,8 +142,9 @@ def training_examples(
         fitted = fit_context(pair.question, context, pair.oracles, prompt, tokenizer, reserve=len(answer))
         shortened += fitted.dropped > 0
         text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
-        # Closed-book examples share the system message alone. Few to a tree, or all would be one step of the optimiser.
-        group = str(len(examples) % blocks) if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
+        # Closed-book examples stay apart: they share the system message alone, and sharing it puts more of them into a
+        # step of the optimiser, which leaves too few steps (docs/experiments.md).
+        group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
         examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
     return examples, shortened
 
@@ -193,7 +190,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
         title=f"{project.folder.name}: which way answers best?",
         facts=_facts(project, index, questions),
         verdict=advice.verdict(comparison),
-        notes=_notes(choices),
+        notes=_notes(choices, comparison),
     )
     return {
         "questions": len(questions),
@@ -323,11 +320,12 @@ def _facts(project: Project, index: Index, questions: Sequence[Question]) -> dic
     return facts
 
 
-def _notes(choices: Sequence[PromptChoice]) -> list[str]:
+def _notes(choices: Sequence[PromptChoice], comparison: Comparison) -> list[str]:
     tried = "; ".join(f"{choice.name}: F1 {choice.f1:.3f}" for choice in choices if choice.f1 is not None)
-    return (
-        [f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried: {tried}."] if tried else []
+    prompts = (
+        f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried: {tried}." if tried else None
     )
+    return [note for note in (prompts, advice.power_note(comparison)) if note]
 
 
 def _peak_memory_mb() -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybrid.advice import verdict
+from hybrid.advice import power_note, verdict
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
 from hybrid.types import Question
 
@@ -51,6 +51,23 @@ def test_a_small_difference_is_not_enough() -> None:
     assert "not enough evidence" in text
     assert "hybrid differs by +0.025" in text
     assert "p = 1.000" in text
+
+
+def test_many_arms_need_more_evidence_than_one() -> None:
+    assert verdict(_comparison({"rag": 10, "hybrid": 16})).startswith("Hybrid")  # p = 2 / 2**6
+    several = _comparison({"base": 9, "rag": 10, "tuned": 9, "hybrid": 16})
+    (hybrid,) = (arm for arm in several.summaries if arm.name == "hybrid")
+    assert hybrid.vs_rag
+    assert hybrid.vs_rag.p < 0.05
+    assert hybrid.p_holm == pytest.approx(3 * hybrid.vs_rag.p)
+    assert "not enough evidence" in verdict(several)
+
+
+def test_the_note_says_what_cannot_be_seen() -> None:
+    note = power_note(_comparison({"rag": 10, "hybrid": 16})) or ""
+    # 6 of 40 differences are 1: sd 0.3616, and (1.96 + 0.84) * sd / sqrt(40)
+    assert f"With {N} answerable questions, a difference in F1 under 0.160" in note
+    assert power_note(_comparison({"base": 3, "hybrid": 9})) is None
 
 
 @pytest.mark.parametrize(("arms", "best"), [({"base": 3, "hybrid": 9}, "Hybrid"), ({"base": 3}, "The base model")])

@@ -1,6 +1,5 @@
 """The one prompt: its shape, its limit, and that training and serving render the same tokens."""
 
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from hybrid.config import PromptConfig, config_from_dict
 from hybrid.models import load_tokenizer
 from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.stages import training_examples
-from hybrid.tuning.tree import build_trees
 from hybrid.types import Chunk, Hit, Pair
 
 if TYPE_CHECKING:
@@ -118,18 +116,6 @@ def test_closed_book_examples_leave_out_refusals(finished_project: "Project") ->
     closed, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
     opened, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
     assert (len(closed), len(opened)) == (0, 1)
-
-
-def test_closed_book_examples_share_the_system_message_few_to_a_tree(finished_project: "Project") -> None:
-    tokenizer = load_tokenizer(finished_project.model)
-    pairs = [Pair(f"p{n}", f"What is fact{n}?", f"fact{n}", (), (), ()) for n in range(20)]
-    examples, _ = training_examples(pairs, {}, finished_project, tokenizer, closed_book=True)
-    trees = build_trees(examples, max_tokens=1024, min_shared_tokens=4)
-    assert sorted(len(tree.branches) for tree in trees) == [6, 7, 7]
-    system = tokenizer("From memory.")["input_ids"]
-    assert all(len(tree.prefix_ids) >= len(system) for tree in trees)
-    # Neighbours, which come from one document, do not meet in a tree.
-    assert all(abs(int(a.id[1:]) - int(b.id[1:])) > 1 for tree in trees for a, b in combinations(tree.branches, 2))
 
 
 @settings(max_examples=60, deadline=None)

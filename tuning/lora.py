@@ -42,14 +42,19 @@ def attach_adapter(model: PreTrainedModel, settings: TuneSettings) -> PeftModel:
 
 
 @contextmanager
-def fused_lora(model: nn.Module) -> Iterator[dict[str, str]]:
+def fused_lora(model: nn.Module, *, required: bool = False) -> Iterator[dict[str, str]]:
     """Runs the LoRA linears of a model by `lora_linear` inside the block; yields what runs, with counts.
 
     A layer keeps PEFT's forward, and is counted under the reason, where the fused one would not compute the same. The
     parameters stay PEFT's in both cases.
+
+    Raises:
+        TrainingError: A layer would keep PEFT's forward, though the fused one is `required`.
     """
     layers = [module for module in model.modules() if isinstance(module, lora.LoraLayer)]
     reasons = [why_not_fused(layer) for layer in layers]
+    if required and any(reasons):
+        raise TrainingError(f"tune.kernels is 'required', but {_report(reasons)['lora']}; set it to 'auto'")
     fused = [layer for layer, reason in zip(layers, reasons, strict=True) if reason is None]
     for layer in fused:
         layer.forward = _fused_forward(layer)

@@ -7,6 +7,7 @@ from hybrid.errors import ConfigError
 
 Method = Literal["qlora", "lora", "full"]
 Weights = Literal["auto", "nf4", "resident"]
+Kernels = Literal["auto", "required"]
 Scheduler = Literal["cosine", "linear", "constant"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -37,6 +38,8 @@ class TuneSettings:
         dtype: Data type of the computation; `auto` is bfloat16 where the hardware multiplies it, else float32. Full
             tuning under `auto` is always float32, as its weights are the optimiser's master copy.
         gradient_checkpointing: Recompute each layer in the backward pass: less memory, about a third more time.
+        kernels: `auto` trains a layer that the fast path does not cover by PEFT's own forward and says so; `required`
+            refuses.
         save_steps: Optimiser steps between checkpoints.
         loggers: Experiment loggers that receive the metrics, as the Trainer's `report_to` names them.
     """
@@ -59,6 +62,7 @@ class TuneSettings:
     share_contexts: bool = True
     dtype: DtypeName = "auto"
     gradient_checkpointing: bool = False
+    kernels: Kernels = "auto"
     save_steps: int = 50
     loggers: tuple[str, ...] = ()
 
@@ -68,7 +72,13 @@ class TuneSettings:
         Raises:
             ConfigError: A value is outside its range; the message names the setting and the value.
         """
-        for name, kind in (("method", Method), ("weights", Weights), ("scheduler", Scheduler), ("dtype", DtypeName)):
+        for name, kind in (
+            ("method", Method),
+            ("weights", Weights),
+            ("scheduler", Scheduler),
+            ("dtype", DtypeName),
+            ("kernels", Kernels),
+        ):
             _choice(name, getattr(self, name), get_args(kind))
         for name in ("rank", "alpha", "max_tokens", "trees_per_step", "min_shared_tokens", "save_steps"):
             _whole(name, getattr(self, name))

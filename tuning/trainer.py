@@ -163,7 +163,8 @@ def tune(
     last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
     trainer = _trainer(model, training_arguments(settings, seed, checkpoints, len(rows), len(trees)), rows)
     with ExitStack() as stack:
-        kernels = stack.enter_context(fused_lora(model)) if settings.method != "full" else {}
+        required = settings.kernels == "required"
+        kernels = stack.enter_context(fused_lora(model, required=required)) if settings.method != "full" else {}
         stack.callback(trainer.progress.close)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(last) if last else None)

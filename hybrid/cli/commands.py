@@ -71,7 +71,8 @@ def _stage_line(result: StageResult) -> str:
         f"{key.replace('_', ' ')} {_number(result.manifest[key])}" for key in shown if key in result.manifest
     )
     state = "fresh, skipped" if result.skipped else f"done in {result.manifest['seconds']:.0f} s"
-    return f"{result.stage:<12} {state} ({facts})"
+    kernels = "; ".join(f"{kind}: {what}" for kind, what in result.manifest.get("kernels", {}).items())
+    return f"{result.stage:<12} {state} ({facts})" + (f"\n{'':<12} {kernels}" if kernels else "")
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hybrid.eval.statistics import Difference, mean_interval, paired_bootstrap
+from hybrid.eval.statistics import Difference, detectable_difference, holm, mean_interval, paired_bootstrap
 
 values = st.lists(st.floats(0, 1), min_size=2, max_size=30)
 
@@ -116,3 +116,31 @@ def test_memory_is_bounded() -> None:
     tracemalloc.stop()
     # All resamples at once would take 80 MB for the indices alone.
     assert peak < 48e6
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_follows_its_definition(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    ranks = stats.rankdata(p_values, method="ordinal").astype(int)
+    for rank, wanted in zip(ranks, adjusted, strict=True):
+        steps = [(len(p_values) - r + 1) * p for r, p in zip(ranks, p_values, strict=True) if r <= rank]
+        assert wanted == pytest.approx(min(1.0, max(steps)))
+
+
+def test_holm_keeps_the_chance_of_any_false_alarm_below_the_level() -> None:
+    rng = np.random.default_rng(0)
+    alarms = [min(holm(rng.random(3).tolist())) < 0.05 for _ in range(4000)]
+    assert 0.035 < np.mean(alarms) < 0.06
+
+
+def test_a_detectable_difference_is_detected_as_often_as_promised() -> None:
+    rng = np.random.default_rng(1)
+    limit = detectable_difference(rng.normal(0, 0.3, 5000)) or 0.0
+    at_60 = limit * (5000 / 60) ** 0.5
+    found = [stats.ttest_1samp(rng.normal(at_60, 0.3, 60), 0).pvalue < 0.05 for _ in range(3000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("differences", [[], [0.5]])
+def test_fewer_than_two_pairs_have_no_detectable_difference(differences: list[float]) -> None:
+    assert detectable_difference(differences) is None

@@ -46,6 +46,14 @@ def test_dropout_keeps_pefts_forward_and_says_so(model_folder: Callable[[str], P
         assert report == {"lora": "lora_linear: 0 of 14 layers; PEFT's forward: 14 (dropout)"}
 
 
+def test_a_required_fast_path_refuses_a_fallback(model_folder: Callable[[str], Path]) -> None:
+    with pytest.raises(TrainingError, match=r"tune\.kernels is 'required', but .*14 \(dropout\)"):
+        with fused_lora(adapted(model_folder("llama"), dropout=0.1), required=True):
+            pass
+    with fused_lora(adapted(model_folder("llama")), required=True) as report:
+        assert report == {"lora": "lora_linear: 14 of 14 layers"}
+
+
 def test_only_named_layers_get_an_adapter(model_folder: Callable[[str], Path]) -> None:
     with fused_lora(adapted(model_folder("llama"), target_modules=("q_proj", "v_proj"))) as report:
         assert report == {"lora": "lora_linear: 4 of 4 layers"}
