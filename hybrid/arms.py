@@ -135,7 +135,9 @@ class Runner:
         batches = plan_batches([len(ids) for ids, _ in encoded], self.batch_tokens)
         stops = stop_ids(self.model, self.tokenizer)
         replies = dict(done)
+        started = time.perf_counter()
         prefix = encode_prefix(self.model, [ids for ids, _ in encoded])
+        prefix_seconds = (time.perf_counter() - started) / max(1, len(questions))
         with tqdm(total=len(questions), desc=label, unit="question", leave=False) as bar:
             for batch in batches:
                 if not all(questions[i].id in replies for i in batch.indices):
@@ -148,7 +150,7 @@ class Runner:
                         stops=stops,
                         pad=int(self.tokenizer.pad_token_id or 0),
                     )
-                    seconds = (time.perf_counter() - started) / len(batch.indices)
+                    seconds = prefix_seconds + (time.perf_counter() - started) / len(batch.indices)
                     fresh = [
                         self._reply(questions[i], hits[i], encoded[i][1], output, seconds)
                         for i, output in zip(batch.indices, outputs, strict=True)
@@ -166,7 +168,8 @@ class Runner:
         output: Sequence[int],
         seconds: float,
     ) -> Reply:
-        text = str(self.tokenizer.decode(list(output), skip_special_tokens=True)).strip()
+        # A model that was shown examples goes on to ask itself the next question.
+        text = str(self.tokenizer.decode(list(output), skip_special_tokens=True)).split("\nQuestion:")[0].strip()
         abstained = is_refusal(text, self.prompt.refusal)
         return Reply(
             question_id=question.id,

@@ -16,13 +16,15 @@ _MIN_OVERLAP = 0.6
 def cite(answer: str, hits: Sequence[Hit], limit: int = 3) -> tuple[Citation, ...]:
     """Returns the sentences that hold the answer word for word, else the one that shares most of its words.
 
+    A bare yes or no has no citation.
+
     Args:
         answer: The generated answer.
         hits: The context, in the order of the prompt; citation numbers count from 1.
         limit: Most citations returned.
     """
     wanted = _WORD.findall(answer.lower())
-    if not wanted:
+    if set(wanted) <= {"yes", "no"}:  # words that say nothing about where they come from
         return ()
     pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, wanted)) + r"(?!\w)", re.I)
     exact = [

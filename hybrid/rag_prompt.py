@@ -6,7 +6,7 @@ A comparison keeps it beside its report, so that the rag assistant is the one th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from hybrid.types import Chunk, Hit, Question
 FILE = "rag_prompt.json"
 
 
-def candidates(k: int, shots: Sequence[Shot]) -> list[PromptChoice]:
-    """The prompts worth a try: one chunk or all `k`, without and with worked examples.
+def candidates(shots: Mapping[int, Sequence[Shot]]) -> list[PromptChoice]:
+    """The prompts worth a try: for every number of chunks, without and with the worked examples that show as many.
 
-    >>> [choice.name for choice in candidates(2, [Shot("Why?", "Rust")])]
+    >>> [choice.name for choice in candidates({1: [Shot("Why?", "Rust")], 2: [Shot("Why?", "Rust")]})]
     ['zero-shot, k=1', 'zero-shot, k=2', '1-shot, k=1', '1-shot, k=2']
     """
-    kinds = [("zero-shot", ())] + ([(f"{len(shots)}-shot", tuple(shots))] if shots else [])
-    return [PromptChoice(f"{name}, k={n}", n, examples) for name, examples in kinds for n in sorted({1, k})]
+    zero = [PromptChoice(f"zero-shot, k={k}", k, ()) for k in shots]
+    return zero + [PromptChoice(f"{len(s)}-shot, k={k}", k, tuple(s)) for k, s in shots.items() if s]
 
 
 def choose(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -34,7 +35,7 @@ from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever
 from hybrid.tuning.tree import Example
-from hybrid.types import Chunk, Pair, Question
+from hybrid.types import Chunk, Hit, Pair, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -132,6 +133,7 @@ def training_examples(
         examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
     """
     prompt = project.config.prompt
+    limit = replace(prompt, max_tokens=min(prompt.max_tokens, project.config.tune.max_tokens))
     examples: list[Example] = []
     shortened = 0
     for pair in pairs:
@@ -139,7 +141,7 @@ def training_examples(
             continue
         answer = encode_answer(pair.answer, tokenizer)
         context = [] if closed_book else [chunks[chunk] for chunk in pair.context]
-        fitted = fit_context(pair.question, context, pair.oracles, prompt, tokenizer, reserve=len(answer))
+        fitted = fit_context(pair.question, context, pair.oracles, limit, tokenizer, reserve=len(answer))
         shortened += fitted.dropped > 0
         text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
         # Closed-book examples stay apart: they share the system message alone, and sharing it puts more of them into a
@@ -156,7 +158,9 @@ def compare_arms(project: Project, work: Path) -> Counts:
     questions = _sample(load_questions(project.questions), config.compare.limit, config.seed)
     index = Index.load(project.path("index"))
     retriever = Retriever(index, _embedder(project))
+    started = time.perf_counter()
     hits = retriever.search([question.question for question in questions], config.prompt.k)
+    searching = (time.perf_counter() - started) / len(questions)
     runs, choices = [], []
     for adapter in (None, "tuned", "hybrid"):
         arms = [arm for arm in select_arms(config.compare.arms) if arm.adapter == adapter]
@@ -169,16 +173,9 @@ def compare_arms(project: Project, work: Path) -> Counts:
                 choices = _rag_prompts(project, work, runner, retriever, index)
                 choice = choices[0]
                 rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
-            journal = work / f"{arm.name}.jsonl"
-            replies = runner.answer(
-                questions,
-                hits if arm.retrieval else [[] for _ in questions],
-                choice,
-                label=f"arm {arm.name}",
-                done=read_replies(journal),
-                record=partial(append_replies, journal),
-            )
-            runs.append(ArmRun(arm.name, arm.description, tuple(replies)))
+            shown = [found[: choice.k] if arm.retrieval else [] for found in hits]
+            run = _answer(arm, runner, choice, questions, shown, work / f"{arm.name}.jsonl")
+            runs.append(_slower(run, searching) if arm.retrieval else run)
         del runner
         gc.collect()
     order = list(config.compare.arms)
@@ -200,6 +197,30 @@ def compare_arms(project: Project, work: Path) -> Counts:
     }
 
 
+def _answer(
+    arm: Arm,
+    runner: Runner,
+    choice: PromptChoice,
+    questions: Sequence[Question],
+    hits: Sequence[Sequence[Hit]],
+    journal: Path,
+) -> ArmRun:
+    replies = runner.answer(
+        questions,
+        hits,
+        choice,
+        label=f"arm {arm.name}",
+        done=read_replies(journal),
+        record=partial(append_replies, journal),
+    )
+    return ArmRun(arm.name, arm.description, tuple(replies))
+
+
+def _slower(run: ArmRun, seconds: float) -> ArmRun:
+    """Adds the time of the search, which all questions shared, to every reply."""
+    return replace(run, replies=tuple(replace(reply, seconds=reply.seconds + seconds) for reply in run.replies))
+
+
 def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
     """At most `limit` of the questions in their order, or all if it is 0."""
     if not 0 < limit < len(questions):
@@ -219,8 +240,12 @@ def _rag_prompts(
     )
     rng = Random(config.seed)
     shot_pairs = rng.sample(train, min(config.compare.shots, len(train)))
-    shots = [Shot(pair.question, pair.answer, (index.chunk(pair.oracles[0]),)) for pair in shot_pairs]
-    choices = rag_prompt.candidates(config.prompt.k, shots)
+    choices = rag_prompt.candidates(
+        {
+            k: [Shot(pair.question, pair.answer, tuple(map(index.chunk, _shown(pair, k)))) for pair in shot_pairs]
+            for k in sorted({1, config.prompt.k})
+        }
+    )
     if not dev:
         sys.stderr.write(
             "no training-side questions to choose the rag prompt on; "
@@ -230,6 +255,13 @@ def _rag_prompts(
     chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
     questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
     return rag_prompt.choose(runner, questions, retriever, choices, work / "rag_prompts.json")
+
+
+def _shown(pair: Pair, k: int) -> list[str]:
+    """The chunks of a worked example: its first oracle, and distractors in the order of its context up to `k`."""
+    oracle = pair.oracles[0]
+    others = [chunk for chunk in pair.context if chunk not in pair.oracles][: k - 1]
+    return [chunk for chunk in dict.fromkeys([*pair.context, oracle]) if chunk == oracle or chunk in others]
 
 
 def load_runner(project: Project, adapter: str | None) -> Runner:

@@ -121,7 +121,13 @@ class SentenceEmbedder:
         from sentence_transformers import SentenceTransformer
 
         try:
-            return SentenceTransformer(str(self.path), device=self.device, local_files_only=True)
+            return SentenceTransformer(
+                str(self.path),
+                device=self.device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
         except Exception as error:  # damaged files surface as errors of torch, safetensors, json and others
             raise ModelError(f"the embedding model in {self.path} cannot be loaded: {error}") from error
 

@@ -97,6 +97,7 @@ def test_the_report_is_whole(finished_project: Project) -> None:
     report = finished_project.report()
     assert {path.name for path in report.folder.iterdir()} == {
         "manifest.json",
+        "rag_prompt.json",
         "report.html",
         "report.json",
         "report.md",
@@ -108,10 +109,11 @@ def test_the_report_is_whole(finished_project: Project) -> None:
         if arm["name"] == "rag":
             assert arm["vs_rag"] is None
         else:
-            assert set(arm["vs_rag"]) == {"f1_difference", "low", "high", "p"}
+            assert set(arm["vs_rag"]) == {"f1_difference", "low", "high", "p", "p_holm"}
         assert (arm["recall_at_k"] is None) == (arm["name"] in {"base", "tuned"})
     by_name = {arm["name"]: arm for arm in report.data["arms"]}
-    assert by_name["rag"]["recall_at_k"] == by_name["hybrid"]["recall_at_k"], "they share the retriever"
+    # They share the retriever; the rag prompt that was chosen may show fewer chunks.
+    assert by_name["rag"]["recall_at_k"] <= by_name["hybrid"]["recall_at_k"]
     assert report.verdict
 
 

@@ -51,12 +51,12 @@ def _gold(runner: Runner, favourite: PromptChoice) -> list[Question]:
 
 
 def test_one_chunk_and_no_examples_are_not_tried_twice() -> None:
-    assert [choice.name for choice in candidates(1, [])] == ["zero-shot, k=1"]
+    assert [choice.name for choice in candidates({1: []})] == ["zero-shot, k=1"]
 
 
-@pytest.mark.parametrize("favourite", candidates(3, SHOTS), ids=lambda choice: choice.name)
+@pytest.mark.parametrize("favourite", candidates({1: SHOTS, 3: SHOTS}), ids=lambda choice: choice.name)
 def test_the_prompt_with_the_best_f1_comes_first(runner: Runner, favourite: PromptChoice, tmp_path: Path) -> None:
-    choices = candidates(3, SHOTS)
+    choices = candidates({1: SHOTS, 3: SHOTS})
     scored = choose(runner, _gold(runner, favourite), _Searcher(), choices, tmp_path / "scores.json")
     assert sorted(choice.name for choice in scored) == sorted(choice.name for choice in choices)
     assert scored[0].f1 == 1.0
@@ -65,7 +65,7 @@ def test_the_prompt_with_the_best_f1_comes_first(runner: Runner, favourite: Prom
 
 
 def test_what_was_scored_before_an_interruption_is_not_tried_again(runner: Runner, tmp_path: Path) -> None:
-    choices = candidates(3, SHOTS)
+    choices = candidates({1: SHOTS, 3: SHOTS})
     record = tmp_path / "scores.json"
     whole = choose(runner, QUESTIONS, _Searcher(), choices, record)
     scores = json.loads(record.read_text())

@@ -32,4 +32,5 @@ def merge(model_path: Path | str, tuned: Path, output: Path, *, dtype: DtypeName
     merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
     nn.Module.to(merged, compute_dtype(dtype, cpu))
     merged.save_pretrained(str(output))
-    AutoTokenizer.from_pretrained(str(model_path), local_files_only=True).save_pretrained(str(output))
+    tokenizer = AutoTokenizer.from_pretrained(str(model_path), local_files_only=True, trust_remote_code=False)
+    tokenizer.save_pretrained(str(output))

@@ -61,6 +61,10 @@ def resolve_weights(weights: Weights, device: torch.device) -> Weights:
     return "nf4" if device.type == "cuda" else "resident"
 
 
+# No code that comes with a model is run, and no pickle is read.
+_SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+
+
 def load_base(
     path: Path | str,
     *,
@@ -86,7 +90,7 @@ def load_base(
     options: dict[str, Any] = {"quantization_config": _nf4_config(dtype)} if packed else {}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **options
+            str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **_SAFE, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error

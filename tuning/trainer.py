@@ -295,7 +295,8 @@ def _save(model: PreTrainedModel | PeftModel, model_path: Path | str, output: Pa
     output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(output))
     if settings.method == "full":
-        AutoTokenizer.from_pretrained(str(model_path), local_files_only=True).save_pretrained(str(output))
+        tokenizer = AutoTokenizer.from_pretrained(str(model_path), local_files_only=True, trust_remote_code=False)
+        tokenizer.save_pretrained(str(output))
 
 
 def _plan(rows: Sequence[Row], settings: TuneSettings, seed: int, model_path: Path | str) -> str:

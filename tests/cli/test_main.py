@@ -71,7 +71,7 @@ def _check_arms(result: dict[str, Any]) -> None:
     for arm in result["arms"]:
         assert keys <= arm.keys()
         if arm["name"] != "rag":
-            assert set(arm["vs_rag"]) == {"f1_difference", "low", "high", "p"}
+            assert set(arm["vs_rag"]) == {"f1_difference", "low", "high", "p", "p_holm"}
             assert arm["vs_rag"]["low"] <= arm["vs_rag"]["f1_difference"] <= arm["vs_rag"]["high"]
             assert 0 <= arm["vs_rag"]["p"] <= 1
 

@@ -87,7 +87,7 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
         *("refused_unanswerable", "over_refused", "errors", "seconds", "vs_rag"),
     }
     assert data["arms"][0]["vs_rag"] is None
-    assert set(data["arms"][1]["vs_rag"]) == {"f1_difference", "low", "high", "p"}
+    assert set(data["arms"][1]["vs_rag"]) == {"f1_difference", "low", "high", "p", "p_holm"}
     question = data["questions"][0]
     assert set(question) == {"id", "question", "kind", "answerable", "answers", "gold", "replies"}
     assert question["replies"]["rag"] == {
