@@ -27,6 +27,8 @@ def verdict(comparison: Comparison) -> str:
             f"{_name(best)} answers best (F1 {best.f1:.3f}), "
             f"but the baseline {comparison.baseline!r} was not among the arms."
         )
+    if len(arms) == 1:
+        return f"Only {baseline.name} ran (F1 {baseline.f1:.3f}); with one arm there is nothing to compare."
     answerable = sum(question.answerable for question in comparison.questions)
     better = [arm for arm in comparison.summaries if _better(arm)]
     if better:
@@ -37,9 +39,8 @@ def verdict(comparison: Comparison) -> str:
         )
     close = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.high > 0]
     if not close:
-        return (
-            f"{_name(baseline)}: no other arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions). "
-            "Do not fine-tune."
+        return f"{_name(baseline)}: no other arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions)." + (
+            " Do not fine-tune." if arms.keys() & {"tuned", "hybrid"} else ""
         )
     best = max(close, key=lambda arm: arm.f1)
     return (

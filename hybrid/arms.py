@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# A model that was shown examples may go on to ask itself the next question: there its answer ends.
+NEXT_QUESTION = "\nQuestion:"
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One way to answer.
@@ -168,8 +172,7 @@ class Runner:
         output: Sequence[int],
         seconds: float,
     ) -> Reply:
-        # A model that was shown examples goes on to ask itself the next question.
-        text = str(self.tokenizer.decode(list(output), skip_special_tokens=True)).split("\nQuestion:")[0].strip()
+        text = str(self.tokenizer.decode(list(output), skip_special_tokens=True)).split(NEXT_QUESTION)[0].strip()
         abstained = is_refusal(text, self.prompt.refusal)
         return Reply(
             question_id=question.id,

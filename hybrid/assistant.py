@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.arms import PromptChoice, Runner, Searcher, is_refusal
+from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, is_refusal
 from hybrid.citations import cite
 from hybrid.errors import ConfigError
 from hybrid.types import Answer, Hit, Question
@@ -73,11 +73,15 @@ class Assistant:
         for token in stream_tokens(self.runner.model, ids, max_new_tokens=self.runner.max_new_tokens, stops=stops):
             tokens.append(token)
             # Space is held back until something follows it: `ask` strips the whole.
-            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+            text, *rest = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip().split(NEXT_QUESTION)
+            if rest:
+                break
+            ready = _before_next_question(text)
             # A character of several tokens shows as the replacement character until it is whole.
-            if len(text) > len(shown) and not text.endswith("\ufffd"):
-                yield text[len(shown) :]
-                shown = text
+            if len(ready) > len(shown) and not ready.endswith("\ufffd"):
+                yield ready[len(shown) :]
+                shown = ready
+        text = text.strip()
         if len(text) > len(shown):
             yield text[len(shown) :]
 
@@ -89,6 +93,14 @@ class Assistant:
 
     def _retrieve(self, questions: Sequence[str]) -> list[list[Hit]]:
         return self.retriever.search(questions, self.choice.k) if self.retriever else [[] for _ in questions]
+
+
+def _before_next_question(text: str) -> str:
+    """The text without an end that may become the start of a next question."""
+    for length in range(min(len(text), len(NEXT_QUESTION)), 0, -1):
+        if NEXT_QUESTION.startswith(text[-length:]):
+            return text[:-length].rstrip()
+    return text
 
 
 def _require_text(question: str) -> None:

@@ -243,8 +243,8 @@ def _scalar(hint: Any, value: Any, source: str, key: str) -> Any:  # noqa: ANN40
 
 def _check(config: Config, source: str) -> None:
     limits = (
-        ("index.chunk_tokens", config.index.chunk_tokens, 8, 100_000),
-        ("index.overlap_tokens", config.index.overlap_tokens, 0, config.index.chunk_tokens - 1),
+        ("index.chunk_tokens", config.index.chunk_tokens, 16, 100_000),
+        ("index.overlap_tokens", config.index.overlap_tokens, 0, config.index.chunk_tokens // 2),
         ("prompt.k", config.prompt.k, 1, 1000),
         ("prompt.max_tokens", config.prompt.max_tokens, 64, 10_000_000),
         ("pairs.total", config.pairs.total, 1, 100_000_000),

@@ -316,9 +316,7 @@ class Project:
         if found and found["fingerprint"] == mark and not force:
             return StageResult(stage, True, found)
         work = self.store / "work" / stage
-        if force:
-            shutil.rmtree(work, ignore_errors=True)
-        open_work(work, mark)
+        open_work(work, f"forced {mark}" if force else mark)
         result = work / "result"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()

@@ -48,7 +48,7 @@ def _question(line: str, where: str, number: int) -> Question:
     text = record.get("question")
     if not isinstance(text, str) or not text.strip():
         raise QuestionError(f"{where}: the field 'question' is missing or empty")
-    answers = record.get("answers", record.get("answer"))
+    answers = record.get("answer") if record.get("answers") is None else record["answers"]
     answers = [answers] if isinstance(answers, str) else answers
     answerable = record.get("answerable", answers != [])
     if not isinstance(answerable, bool):

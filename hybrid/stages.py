@@ -187,7 +187,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
         title=f"{project.folder.name}: which way answers best?",
         facts=_facts(project, index, questions),
         verdict=advice.verdict(comparison),
-        notes=_notes(choices, comparison),
+        notes=_notes(choices, comparison, index),
     )
     return {
         "questions": len(questions),
@@ -352,12 +352,22 @@ def _facts(project: Project, index: Index, questions: Sequence[Question]) -> dic
     return facts
 
 
-def _notes(choices: Sequence[PromptChoice], comparison: Comparison) -> list[str]:
+def _notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index) -> list[str]:
     tried = "; ".join(f"{choice.name}: F1 {choice.f1:.3f}" for choice in choices if choice.f1 is not None)
     prompts = (
         f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried: {tried}." if tried else None
     )
-    return [note for note in (prompts, advice.power_note(comparison)) if note]
+    named = {document for question in comparison.questions for document in question.gold}
+    unknown = sorted(named - index.documents.keys())
+    missing = (
+        f"{len(unknown)} of {len(named)} gold documents are not in the index and count as not retrieved, "
+        f"such as {unknown[0]!r}; ids look like {next(iter(index.documents))!r}."
+        if unknown
+        else None
+    )
+    if missing:
+        sys.stderr.write(f"{missing}\n")
+    return [note for note in (prompts, advice.power_note(comparison), missing) if note]
 
 
 def _peak_memory_mb() -> int:

@@ -70,6 +70,11 @@ def test_the_note_says_what_cannot_be_seen() -> None:
     assert power_note(_comparison({"base": 3, "hybrid": 9})) is None
 
 
+def test_one_arm_alone_settles_nothing() -> None:
+    assert verdict(_comparison({"rag": 3})) == "Only rag ran (F1 0.075); with one arm there is nothing to compare."
+    assert "Do not fine-tune" not in verdict(_comparison({"base": 0, "rag": 30}))
+
+
 @pytest.mark.parametrize(("arms", "best"), [({"base": 3, "hybrid": 9}, "Hybrid"), ({"base": 3}, "The base model")])
 def test_without_the_baseline_the_verdict_says_so(arms: dict[str, int], best: str) -> None:
     text = verdict(_comparison(arms))

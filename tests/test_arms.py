@@ -179,3 +179,9 @@ def test_a_half_written_line_is_left_out_now_and_later(tmp_path: Path) -> None:
     append_replies(journal, [replace(REPLIES[1], question_id="c")])
     append_replies(journal, [replace(REPLIES[1], question_id="d")])
     assert {"a", "d"} <= set(read_replies(journal))
+
+
+def test_a_next_question_of_the_models_own_is_no_part_of_its_answer(runner: Runner) -> None:
+    output = runner.tokenizer("Every day.\n\nQuestion: And then?", add_special_tokens=False)["input_ids"]
+    reply = runner._reply(QUESTIONS[0], [], [], output, 0.1)
+    assert reply.text == "Every day."

@@ -147,3 +147,12 @@ def test_a_stream_joins_to_the_stripped_text(
     pieces = list(replace(assistant, runner=runner).stream("Why?"))
     assert "".join(pieces) == bytes(tokens).decode("utf-8", errors="replace").strip()
     assert all(pieces)
+
+
+def test_streaming_ends_before_a_next_question_of_the_models_own(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Every day.\nAt noon.\n\nQuestion: And then?"
+    ids = assistant.runner.tokenizer(text, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, **__: iter(ids))
+    assert "".join(assistant.stream(QUESTIONS[0])) == "Every day.\nAt noon."

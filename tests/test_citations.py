@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,3 +94,9 @@ def test_the_citations_of_a_comparison_are_in_the_documents(finished_project: "P
         assert not (reply["abstained"] and reply["citations"])
         for citation in reply["citations"]:
             assert documents[citation["document"]].text[citation["start"] : citation["end"]] == citation["quote"]
+
+
+@pytest.mark.parametrize("answer", ["no", "Yes.", "Yes, no"])
+def test_a_bare_yes_or_no_cites_nothing(answer: str) -> None:
+    chunk = Chunk("d#0-40", "d", 0, 40, "There is no fixed life. Yes, there is one.")
+    assert cite(answer, [Hit(chunk, 1.0, 1)]) == ()

@@ -364,6 +364,20 @@ def test_prompts_longer_than_the_model_reads_are_refused(finished_copy: Project,
     Project.open(finished_copy.folder, ["prompt.max_tokens=4084", "compare.max_new_tokens=12"]).assistant(arm)
 
 
+def test_gold_documents_that_do_not_exist_are_named(finished_copy: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = finished_copy.questions
+    assert questions
+    lines = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
+    gold = next(line["gold"] for line in lines if line.get("gold"))
+    gold[0] = f"docs/{gold[0]}"
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    Project.open(finished_copy.folder, ["compare.arms=[base]"]).compare()
+    assert f"gold documents are not in the index and count as not retrieved, such as {gold[0]!r}" in (
+        capsys.readouterr().err
+    )
+    assert any(gold[0] in note for note in finished_copy.report().data["notes"])
+
+
 # --- two at once, and kills -------------------------------------------------------------------------------------------
 
 RUN = "import sys, hybrid; hybrid.Project.open(sys.argv[1]).run()"

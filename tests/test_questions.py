@@ -83,3 +83,9 @@ def test_a_missing_an_empty_and_a_binary_file_are_named(tmp_path: Path) -> None:
         load_questions(tmp_path / "binary")
     with pytest.raises(QuestionError, match="cannot be read"):
         load_questions(tmp_path)
+
+
+def test_a_null_beside_an_answer_is_no_answer(tmp_path: Path) -> None:
+    record = {"question": "Q?", "answers": None, "answer": "b"}
+    (question,) = load_questions(_file(tmp_path, json.dumps(record)))
+    assert question.answers == ("b",)

@@ -10,7 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from hybrid.assistant import Assistant
 from hybrid.config import apply_override
+from hybrid.errors import HybridError
 from hybrid.plan import Plan
 from hybrid.project import Project, Report, StageResult
 from hybrid.types import Answer
@@ -117,9 +119,21 @@ def format_table(report: Report) -> str:
     )
 
 
+def _assistant(options: Namespace) -> Assistant:
+    """Loads the assistant, and says so if it answers from what has changed since."""
+    project = Project.open(options.project, options.set)
+    assistant = project.assistant(options.arm)
+    used = {"index", f"tune/{assistant.arm}"}
+    with suppress(HybridError):  # an assistant answers on where the documents are gone, too
+        stale = [f"{s.stage} ({s.reason})" for s in project.status() if s.state == "stale" and s.stage in used]
+        if stale:
+            sys.stderr.write(f"stale: {', '.join(stale)}; to renew it, run: hybrid run --project {options.project}\n")
+    return assistant
+
+
 def ask(options: Namespace) -> None:
     """`hybrid ask`."""
-    answer = Project.open(options.project, options.set).assistant(options.arm).ask(" ".join(options.question))
+    answer = _assistant(options).ask(" ".join(options.question))
     if options.json:
         _print_json(asdict(answer))
     else:
@@ -129,7 +143,7 @@ def ask(options: Namespace) -> None:
 
 def chat(options: Namespace) -> None:
     """`hybrid chat`: each question is answered on its own."""
-    assistant = Project.open(options.project, options.set).assistant(options.arm)
+    assistant = _assistant(options)
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"Answering as {assistant.arm}. An empty line or Ctrl-D ends the chat.")
@@ -167,7 +181,7 @@ def serve(options: Namespace) -> None:
     """`hybrid serve`: until Ctrl-C."""
     from hybrid.server import make_server
 
-    assistant = Project.open(options.project, options.set).assistant(options.arm)
+    assistant = _assistant(options)
     with make_server(assistant, options.host, options.port) as server, suppress(KeyboardInterrupt):
         sys.stderr.write(f"Answering as {assistant.arm} on {server.url} (Ctrl-C ends)\n")
         if not server.is_local:

@@ -41,7 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "nothing that was finished is lost, run the same command again",
             1,
         )
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        # torch, which is not imported here, has its own: OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+        if (
+            isinstance(error, RuntimeError)
+            and "out of memory" not in str(error)
+            and "allocate memory" not in str(error)
+        ):
+            raise
         return _fail(
             options,
             error,

@@ -19,6 +19,10 @@ from hybrid.pairs.teacher import Draft, Teacher
 from hybrid.types import Chunk, Document, Hit, Pair, Question
 
 _POOL = 3  # candidates per pair wanted: contexts fill up better from a larger pool
+_OWN_DROPPED = (
+    "; questions of pairs.file about documents that the comparison asks about are left out: "
+    "name other questions there, or unset pairs.file and let the teacher write them"
+)
 _MIN_RETRIEVED = 12  # of these the distractors are chosen
 
 
@@ -89,6 +93,7 @@ def build_pairs(
     if not kept:
         raise TrainingError(
             f"no training pair is left of {counts['candidates']:.0f} candidates; dropped: {_listed(funnel.counts)}"
+            + (_OWN_DROPPED if own else "")
         )
     train, dev = split_by_document(kept, config.dev_share, rng)
     by_id = {chunk.id: chunk for chunk in chunks}

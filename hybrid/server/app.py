@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Sends an error to a request that is not for this server, or not for a known path and method."""
         origin = self.headers.get("Origin")
         if not is_own_host(self.headers.get("Host"), self.server.host) or (
-            origin is not None and urlsplit(origin).netloc != self.headers.get("Host")
+            origin is not None and _host_of(origin) != self.headers.get("Host")
         ):
             self.send_error(HTTPStatus.FORBIDDEN, f"this server answers to {self.server.url} only")
         elif self.path not in _PATHS:
@@ -178,3 +178,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _event(self, values: Mapping[str, Any]) -> None:
         self.wfile.write(b"data: " + json.dumps(values, ensure_ascii=False).encode(errors="replace") + b"\n\n")
         self.wfile.flush()
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # no URL, such as "http://["
+        return None

@@ -324,6 +324,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, hybrid_command: Command) -> N
             "hybrid: No space left on device: x; nothing that was finished is lost",
         ),
         (MemoryError(), 1, "hybrid: out of memory; lower tune.max_tokens"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 1, "hybrid: out of memory; lower"),
     ],
 )
 def test_trouble_with_the_machine_is_one_line(
@@ -347,3 +348,17 @@ def test_a_reader_that_goes_away_is_no_error(finished_project: "Project") -> Non
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_answers_from_what_has_changed_since_say_so(
+    finished_copy: "Project", capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["ask", "--project", str(finished_copy.folder), "--arm", "rag", "Where does the beacon stand?"]
+    assert main(ask) == 0
+    assert "stale" not in capsys.readouterr().err
+    page = next(finished_copy.documents.iterdir())
+    page.write_text(page.read_text(encoding="utf-8") + "\nOne more sentence.\n", encoding="utf-8")
+    assert main(ask) == 0
+    assert "stale: index (changed: documents); to renew it, run: hybrid run" in capsys.readouterr().err
+    shutil.rmtree(finished_copy.documents)
+    assert main(ask) == 0

@@ -205,7 +205,14 @@ def test_a_question_over_the_limit_is_refused(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "["}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Host": "["},
+    ],
 )
 def test_other_hosts_and_origins_are_refused(server: Server, headers: dict[str, str]) -> None:
     assert _send(server, "GET", "/health", headers=headers).status == 403

@@ -1,10 +1,13 @@
 # mypy: disable-error-code="no-untyped-call, arg-type"
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hybrid.errors import ArtefactError, ModelError
 from hybrid.tuning.lora import base_weight
@@ -67,3 +70,31 @@ def test_an_empty_folder_is_no_tuned_model(tmp_path: Path) -> None:
 def test_dtypes_by_name() -> None:
     assert compute_dtype("bfloat16", CPU) is torch.bfloat16
     assert compute_dtype("auto", CPU) in (torch.bfloat16, torch.float32)
+
+
+EVIL = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+Path(__file__).with_name("ran").touch()
+"""
+
+
+def test_code_that_comes_with_a_model_is_not_run(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "m.LlamaConfig", "AutoModelForCausalLM": "m.LlamaForCausalLM"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "foreign", "auto_map": own}))
+    (folder / "m.py").write_text(EVIL)
+    with pytest.raises(ModelError, match="cannot load the model"):
+        load_base(folder, method="lora")
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_pickled_weights_are_not_read(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot load the model"):
+        load_base(folder, method="lora")
