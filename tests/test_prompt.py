@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from hybrid.arms import PromptChoice, Runner
 from hybrid.config import PromptConfig, config_from_dict
 from hybrid.models import load_tokenizer
+from hybrid.project import Project
 from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
-from hybrid.stages import training_examples
+from hybrid.stages import _shown, training_examples
 from hybrid.types import Chunk, Hit, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from hybrid import Project
 
 
 def _chunk(number: int, words: int = 5) -> Chunk:
@@ -116,6 +115,27 @@ def test_closed_book_examples_leave_out_refusals(finished_project: "Project") ->
     closed, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
     opened, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
     assert (len(closed), len(opened)) == (0, 1)
+
+
+def test_training_contexts_also_fit_the_longest_row(finished_project: "Project") -> None:
+    tokenizer = load_tokenizer(finished_project.model)
+    chunks = [_chunk(n, words=40) for n in range(3)]
+    pair = Pair("p", "What is fact1?", "fact1", tuple(c.id for c in chunks), (chunks[1].id,))
+    by_id = {chunk.id: chunk for chunk in chunks}
+    (whole,), _ = training_examples([pair], by_id, finished_project, tokenizer, closed_book=False)
+    limit = len(whole.prompt_ids) + len(whole.answer_ids) - 1
+    narrow = Project.open(finished_project.folder, [f"tune.max_tokens={limit}"])
+    (example,), shortened = training_examples([pair], by_id, narrow, tokenizer, closed_book=False)
+    assert shortened == 1
+    assert len(example.prompt_ids) + len(example.answer_ids) <= limit
+    assert "fact1 fact1" in tokenizer.decode(list(example.prompt_ids)), "the oracle stays"
+
+
+def test_worked_examples_show_their_oracle_among_as_many_chunks() -> None:
+    pair = Pair("p", "Q?", "A", ("d1", "d2", "oracle", "d3"), ("oracle",))
+    assert _shown(pair, 1) == ["oracle"]
+    assert _shown(pair, 2) == ["d1", "oracle"]
+    assert _shown(pair, 4) == ["d1", "d2", "oracle", "d3"]
 
 
 @settings(max_examples=60, deadline=None)
