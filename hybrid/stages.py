@@ -251,7 +251,7 @@ def _rag_prompts(
             "no training-side questions to choose the rag prompt on; "
             "the zero-shot prompt with all chunks is the baseline\n"
         )
-        return [PromptChoice(f"zero-shot, k={config.prompt.k}", config.prompt.k, ())]
+        return rag_prompt.candidates({config.prompt.k: []})
     chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
     questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
     return rag_prompt.choose(runner, questions, retriever, choices, work / "rag_prompts.json")

@@ -4,6 +4,7 @@ The layout of a row reaches the attention function as a keyword argument of the 
 ``body(input_ids=..., position_ids=..., layout=batch.layout)``.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.batch import TreeLayout, TreeSpan, visible_mask
+from hybrid.tuning.batch import TreeLayout, TreeSpan, positions, segments, visible_mask
 
 NAME = "hybrid_tree"
 
@@ -61,7 +62,7 @@ def _attend_densely(
     part = slice(tree.start, tree.start + tree.prefix + sum(tree.branches))
     groups = q.shape[1] // k.shape[1]
     keys_BHTD, values_BHTD = (x[:, :, part].repeat_interleave(groups, dim=1) for x in (k, v))
-    mask_TT = _tree_mask(tree.prefix, tree.branches, window, q.device)
+    mask_TT = _tree_mask(replace(tree, start=0), window, q.device)
     if softcap is None:
         return scaled_dot_product_attention(q[:, :, part], keys_BHTD, values_BHTD, attn_mask=mask_TT, scale=scale)
     scores_BHTT = q[:, :, part] @ keys_BHTD.transpose(2, 3) * scale
@@ -129,17 +130,13 @@ def _branch_mask(prefix: int, longest: int, device: torch.device) -> Tensor:
     return torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
 
 
-@lru_cache(maxsize=64)
-def _tree_mask(prefix: int, branches: tuple[int, ...], window: int | None, device: torch.device) -> Tensor:
-    """Returns the [T, T] mask of a tree of T tokens, narrowed to a window of positions if there is one."""
-    segments, positions = [(0, 0, 0)] * prefix, list(range(prefix))
-    for length in branches:
-        segments += [(0, prefix, len(segments))] * length
-        positions += range(prefix, prefix + length)
-    mask_TT = visible_mask(torch.tensor(segments, device=device))
+@lru_cache(maxsize=16)  # dense masks are large; these cover the trees of a row in both kinds of layer
+def _tree_mask(tree: TreeSpan, window: int | None, device: torch.device) -> Tensor:
+    """Returns the [T, T] mask of a tree that starts at 0, narrowed to a window of positions if there is one."""
+    mask_TT = visible_mask(segments(tree).to(device))
     if window is None:
         return mask_TT
-    position_T = torch.tensor(positions, device=device)
+    position_T = positions(tree).to(device)
     return mask_TT & (position_T.unsqueeze(-1) - position_T < window)
 
 

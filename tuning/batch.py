@@ -57,8 +57,6 @@ class TreeBatch(NamedTuple):
 def collate(row: Row) -> TreeBatch:
     """Lays the trees of a row out one after another."""
     ids_L: list[int] = []
-    positions_L: list[int] = []
-    segments_L: list[tuple[int, int, int]] = []
     predict_M: list[int] = []
     targets_M: list[int] = []
     spans: list[TreeSpan] = []
@@ -66,26 +64,37 @@ def collate(row: Row) -> TreeBatch:
         start, prefix = len(ids_L), len(tree.prefix_ids)
         spans.append(TreeSpan(start, prefix, tuple(branch.tokens for branch in tree.branches)))
         ids_L += tree.prefix_ids
-        positions_L += range(prefix)
-        segments_L += [(start, start, start)] * prefix
         for branch in tree.branches:
             own = len(ids_L)
             ids_L += branch.prompt_ids + branch.answer_ids
-            positions_L += range(prefix, prefix + branch.tokens)
-            segments_L += [(start, start + prefix, own)] * branch.tokens
             # Without prompt tokens of its own, the branch's first answer token is predicted by the prefix's last row.
             first = own + len(branch.prompt_ids) - 1 if branch.prompt_ids else start + prefix - 1
             predict_M += [first, *range(own + len(branch.prompt_ids), own + branch.tokens - 1)]
             targets_M += branch.answer_ids
     return TreeBatch(
         input_ids=torch.tensor([ids_L]),
-        position_ids=torch.tensor([positions_L]),
-        segments=torch.tensor(segments_L),
+        position_ids=torch.cat([positions(span) for span in spans]).unsqueeze(0),
+        segments=torch.cat([segments(span) for span in spans]),
         predict_index=torch.tensor(predict_M),
         targets=torch.tensor(targets_M),
         weights=torch.ones(len(targets_M)),
         layout=TreeLayout(tuple(spans)),
     )
+
+
+def positions(span: TreeSpan) -> Tensor:
+    """Returns the [T] positions of a tree's tokens; each branch starts at the length of the prefix."""
+    return torch.cat([torch.arange(span.prefix), *(span.prefix + torch.arange(n) for n in span.branches)])
+
+
+def segments(span: TreeSpan) -> Tensor:
+    """Returns the [T, 3] segments of a tree's tokens, as `TreeBatch` holds them."""
+    own = fork = span.start + span.prefix
+    rows = [(span.start, span.start, span.start)] * span.prefix
+    for tokens in span.branches:
+        rows += [(span.start, fork, own)] * tokens
+        own += tokens
+    return torch.tensor(rows)
 
 
 def to_device(batch: TreeBatch, device: torch.device) -> TreeBatch:

@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoTokenizer
 
-from hybrid.tuning.model import compute_dtype, load_tuned
+from hybrid.tuning.model import compute_dtype, load_tuned, save_tokenizer
 from hybrid.tuning.settings import DtypeName
 
 
@@ -32,5 +31,4 @@ def merge(model_path: Path | str, tuned: Path, output: Path, *, dtype: DtypeName
     merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
     nn.Module.to(merged, compute_dtype(dtype, cpu))
     merged.save_pretrained(str(output))
-    tokenizer = AutoTokenizer.from_pretrained(str(model_path), local_files_only=True, trust_remote_code=False)
-    tokenizer.save_pretrained(str(output))
+    save_tokenizer(model_path, output)

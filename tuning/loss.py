@@ -35,7 +35,7 @@ def row_loss(model: PreTrainedModel | PeftModel, batch: TreeBatch) -> Tensor:
     head: object = causal_lm(model).get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         raise TrainingError(f"tuning needs an LM head that is a linear layer without bias, but this one is {head}")
-    softcap = causal_lm(model).config.to_dict().get("final_logit_softcapping")
+    softcap = getattr(causal_lm(model).config, "final_logit_softcapping", None)
     hidden_MH = predicting_rows(model, batch)
     return linear_cross_entropy(hidden_MH, head.weight, batch.targets, batch.weights, softcap=softcap)
 

@@ -12,7 +12,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from hybrid.errors import ArtefactError, ModelError
 from hybrid.tuning.settings import DtypeName, Method, Weights
@@ -106,6 +106,12 @@ def round_to_nf4(model: PreTrainedModel) -> None:
         if type(module) is nn.Linear and module is not head:
             packed, state = quantize_4bit(module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4")
             module.weight.data.copy_(dequantize_4bit(packed, state))
+
+
+def save_tokenizer(model_path: Path | str, output: Path) -> None:
+    """Writes the tokenizer of a model into another folder."""
+    tokenizer = AutoTokenizer.from_pretrained(str(model_path), local_files_only=True, trust_remote_code=False)
+    tokenizer.save_pretrained(str(output))
 
 
 def load_tuned(

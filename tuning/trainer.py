@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from hybrid.errors import ConfigError, TrainingError
 from hybrid.kernels import linear_cross_entropy
@@ -31,6 +31,7 @@ from hybrid.tuning.model import (
     dtype_name,
     load_base,
     resolve_weights,
+    save_tokenizer,
     write_record,
 )
 from hybrid.tuning.settings import TuneSettings
@@ -295,8 +296,7 @@ def _save(model: PreTrainedModel | PeftModel, model_path: Path | str, output: Pa
     output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(output))
     if settings.method == "full":
-        tokenizer = AutoTokenizer.from_pretrained(str(model_path), local_files_only=True, trust_remote_code=False)
-        tokenizer.save_pretrained(str(output))
+        save_tokenizer(model_path, output)
 
 
 def _plan(rows: Sequence[Row], settings: TuneSettings, seed: int, model_path: Path | str) -> str:
