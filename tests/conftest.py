@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from hybrid import Project
+    from hybrid.arms import Runner
 
 # Before any test module imports transformers. HYBRID_CACHE keeps its default: models are converted once per machine.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -88,6 +89,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def runner(tiny_model: Path) -> "Runner":
+    """The tiny model, ready to answer."""
+    from transformers import AutoModelForCausalLM
+
+    from hybrid.arms import Runner
+    from hybrid.config import PromptConfig
+    from hybrid.models import load_tokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.eval()  # type: ignore[no-untyped-call]
+    return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
 
 
 @pytest.fixture(scope="session")

@@ -19,19 +19,9 @@ from hybrid.arms import (
 from hybrid.config import Config, PromptConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
-from hybrid.models import load_tokenizer
 from hybrid.types import Chunk, Citation, Hit, Question
 
 REFUSAL = PromptConfig().refusal
-
-
-@pytest.fixture(scope="module")
-def runner(tiny_model: Path) -> Runner:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model.eval()  # type: ignore[no-untyped-call]
-    return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
 
 
 def _hits(*numbers: int) -> list[Hit]:

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.arms import PromptChoice, Runner
-from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
-from hybrid.models import load_tokenizer
 from hybrid.project import Project
 from hybrid.prompt import Shot
 from hybrid.rag_prompt import FILE, candidates, choose, load, save
@@ -25,15 +23,6 @@ def _hits(*numbers: int) -> list[Hit]:
 
 
 SHOTS = (Shot("A?", "B", (_hits(1)[0].chunk,)),)
-
-
-@pytest.fixture(scope="module")
-def runner(tiny_model: Path) -> Runner:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model.eval()  # type: ignore[no-untyped-call]
-    return Runner(model, load_tokenizer(tiny_model), PromptConfig(), 8, 400)
 
 
 class _Searcher:
