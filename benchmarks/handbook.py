@@ -6,13 +6,12 @@ The README's table is the one that this prints.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
+
+import report
 
 import hybrid
 
@@ -23,7 +22,7 @@ def main() -> None:
     parser.add_argument("project", type=Path)
     options = parser.parse_args()
     project = hybrid.Project.open(options.project)
-    report = project.report()
+    compared = project.report()
     manifests = [json.loads((project.path(name) / "manifest.json").read_text()) for name in project.stage_names]
     root = Path(__file__).resolve().parents[1]
     commit = subprocess.run(
@@ -31,18 +30,14 @@ def main() -> None:
     )
     result = {
         "set": "handbook",
-        "command": "make demo",
+        **report.header("make demo", manifests[-1]["versions"]),
         "commit": commit.stdout.strip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "stage_seconds": {manifest["stage"]: manifest["seconds"] for manifest in manifests},
         "peak_memory_mb": manifests[-1]["peak_memory_mb"],
-        "versions": manifests[-1]["versions"],
-        **{key: report.data[key] for key in ("arms", "verdict", "facts", "notes")},
+        **{key: compared.data[key] for key in ("arms", "verdict", "facts", "notes")},
     }
-    target = Path(__file__).parent / "results" / "handbook.json"
-    target.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for arm in report.data["arms"]:
+    report.save("handbook", result)
+    for arm in compared.data["arms"]:
         versus = arm["vs_rag"]
         recall = "–" if arm["recall_at_k"] is None else f"{arm['recall_at_k']:.2f}"
         difference = (

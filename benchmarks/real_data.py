@@ -9,17 +9,15 @@ stderr, the figures with machine and versions to benchmarks/results/.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import report
 
 import hybrid
 from hybrid.cli.commands import format_table
@@ -96,25 +94,23 @@ def main() -> None:
     started = time.perf_counter()
     project = hybrid.Project.open(folder)
     stages = project.run()
-    report = project.report()
+    compared = project.report()
+    command = (
+        f"python benchmarks/real_data.py {options.name} --data DATA --work WORK "
+        f"--test-share {options.test_share} --limit {options.limit} --total {options.total} --seed {options.seed}"
+    )
     result = {
         "set": options.name,
-        "command": f"python benchmarks/real_data.py {options.name} --data DATA --work WORK "
-        f"--test-share {options.test_share} --limit {options.limit} --total {options.total} --seed {options.seed}",
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.date.today().isoformat(),
+        **report.header(command, stages[-1].manifest["versions"]),
         "seconds": round(time.perf_counter() - started),
         "stage_seconds": {stage.stage: stage.manifest["seconds"] for stage in stages},
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "versions": stages[-1].manifest["versions"],
+        "peak_memory_mb": report.peak_memory_mb(),
         "split": {"train questions": len(train), "test questions": len(test)},
-        **{key: report.data[key] for key in ("arms", "verdict", "facts", "notes")},
+        **{key: compared.data[key] for key in ("arms", "verdict", "facts", "notes")},
     }
-    target = Path(__file__).parent / "results" / f"{options.name}.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    target = report.save(options.name, result)
     spent = f"{result['seconds']} s, {result['peak_memory_mb']} MB at most, figures in {target}"
-    sys.stderr.write(f"{format_table(report)}\n\n{report.verdict}\n{spent}\n")
+    sys.stderr.write(f"{format_table(compared)}\n\n{compared.verdict}\n{spent}\n")
 
 
 if __name__ == "__main__":

@@ -1,302 +1,303 @@
-"""Training speed on shared contexts: Hybrid against TRL's SFTTrainer with PEFT, on the same token ids.
+"""Training speed on shared contexts: Hybrid against Unsloth and TRL with PEFT, on the same token ids.
 
     python benchmarks/tuning.py --device cpu --json > tuning.json
+    python benchmarks/tuning.py --device cuda --rows 3600/200/8 --systems hybrid unsloth --json > tuning.json
 
-Every context has `--context` tokens and G questions of 20 tokens with answers of 15; loss on the answers alone. A step
-trains 12 pairs. Each system runs in a process of its own, in rounds that take turns, LoRA of rank 16 on all linear
-layers in fp32, no checkpointing, AdamW. `trl multi-turn` puts the G questions into one conversation: as cheap as
-sharing, but another objective, since an answer sees the questions and answers before it. The gradient error is the
-relative difference of Hybrid's gradient to that of separate samples through plain transformers and PEFT.
+A row P/s/G has contexts of P tokens with G questions each; question and answer have s tokens, the loss is on the
+answer alone. Systems train LoRA of rank 16 on all linear layers, each in a process of its own:
 
-Needs `pip install trl`. The table goes to stderr; with `--json` one object goes to stdout.
+- on a CPU SmolLM2-135M in fp32 without checkpointing, one step of 12 pairs a round, rounds that take turns;
+- on a GPU a Llama of 8B shape, random weights in NF4, bf16, steps of 64 pairs, with and without gradient checkpointing
+  for all. A forward pass holds as many whole contexts or pairs as fit into `--tokens`, fewer if memory runs out.
+
+Medians are over the steps after the warm-up. A system that computes every pair on its own does the same work whatever
+G is, and on a GPU is measured once for all rows of equal P/s. `multi-turn` puts the G questions into one conversation:
+as cheap as sharing, but another objective, since an answer sees the questions and answers before it. The gradient error
+is the relative difference of the adapters' gradient to that of separate samples in fp32 through plain transformers and
+PEFT, on a GPU with two layers of the same width. What is missing or fails is `not measured`, with the reason.
+
+TRL, Unsloth and Liger have to be installed for their rows. Unsloth needs an older TRL than TRL's own rows should have:
+`--unsloth-path` names a folder with its packages. With `--runs FILE` measurements are kept as they are made and not
+repeated, so that a long table can be made by several commands. The table goes to stderr; with `--json` one object goes
+to stdout.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
-from random import Random
-from typing import Any, NamedTuple
 
-from transformers import TrainerCallback
+import report
+from processes import print_figures
+from report import Column, Row
+from tuning_work import SYSTEMS, Measurements, Shape, Work, passes, shares
 
-PAIRS = 12
-QUESTION, ANSWER = 20, 15
-SYSTEMS = ("hybrid", "trl", "trl multi-turn")
-_PACKAGES = ("torch", "transformers", "peft", "trl")
-
-
-class Pair(NamedTuple):
-    """Token ids of one training pair."""
-
-    context: int
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-
-def make_pairs(contexts: int, per_context: int, context_tokens: int, seed: int) -> list[Pair]:
-    """Random token ids: speed does not depend on what they mean."""
-    rng = Random(seed)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(100, 40_000) for _ in range(count))
-
-    pairs = []
-    for number in range(contexts):
-        shared = draw(context_tokens)
-        pairs += [Pair(number, shared + draw(QUESTION), draw(ANSWER)) for _ in range(per_context)]
-    return pairs
-
-
-# --- what a process measures ------------------------------------------------------------------------------------------
-
-
-class Clock(TrainerCallback):
-    """Seconds of every optimiser step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.started = 0.0
-
-    def on_step_begin(self, *_: object, **__: object) -> None:
-        self.started = time.perf_counter()
-
-    def on_step_end(self, *_: object, **__: object) -> None:
-        self.seconds.append(time.perf_counter() - self.started)
-
-
-def run_hybrid(pairs: Sequence[Pair], model: Path, per_context: int, folder: Path) -> list[float]:
-    """Trains one step of context trees; returns its seconds."""
-    import torch
-
-    from hybrid.tuning.lora import fused_lora
-    from hybrid.tuning.settings import TuneSettings
-    from hybrid.tuning.trainer import TreeTrainer, prepare_model, training_arguments
-    from hybrid.tuning.tree import Example, build_trees, pack_rows
-
-    longest = max(len(p.prompt) + len(p.answer) for p in pairs) + per_context * (QUESTION + ANSWER)
-    settings = TuneSettings(
-        method="lora", dtype="float32", max_tokens=longest, trees_per_step=PAIRS // per_context, warmup_ratio=0.0
-    )
-    examples = [Example(str(n), str(p.context), p.prompt, p.answer) for n, p in enumerate(pairs)]
-    trees = build_trees(examples, max_tokens=longest, min_shared_tokens=settings.min_shared_tokens)
-    rows = pack_rows(trees, max_tokens=longest, seed=0)
-    tuned = prepare_model(model, settings, torch.float32, torch.device("cpu"))
-    clock = Clock()
-    with fused_lora(tuned):
-        trainer = TreeTrainer(tuned, training_arguments(settings, 0, folder, len(rows), len(trees)), rows)
-        trainer.add_callback(clock)
-        trainer.train()
-    return clock.seconds
+DEFAULTS = {
+    "cpu": {
+        "rows": ["700/35/1", "700/35/4", "700/35/12"],
+        "systems": SYSTEMS["cpu"],
+        "checkpointing": "no",
+        "rounds": 3,
+        "warmup": 0,
+        "steps": 1,
+        "tokens": 1,
+    },
+    "cuda": {
+        "rows": ["3600/200/1", "3600/200/4", "3600/200/8", "3600/200/16", "7600/300/8", "15600/400/8"],
+        "systems": SYSTEMS["cuda"],
+        "checkpointing": "both",
+        "rounds": 1,
+        "warmup": 5,
+        "steps": 10,
+        "tokens": 21_000,
+    },
+}
+ANSWER = {"cpu": 15, "cuda": 140}
+PAIRS = {"cpu": 12, "cuda": 64}
+MODELS = {
+    "cpu": "SmolLM2-135M-Instruct, LoRA r=16 on all linear layers, fp32, no checkpointing",
+    "cuda": "Llama of 8B shape, random weights in NF4, LoRA r=16 on all linear layers, bf16",
+}
+PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel", "unsloth")
+FIGURES = (
+    "pairs_per_second",
+    "tokens_per_second",
+    "computed_tokens_per_second",
+    "peak_mb",
+    "peak_reserved_mb",
+    "first_step_seconds",
+    "gradient_error",
+    "pairs_per_pass",
+    "steps",
+    "seconds",
+    "versions",
+)
+COLUMNS = (
+    Column("P/s/G", "shape"),
+    Column("checkpointing", "checkpointing"),
+    Column("peer", "peer"),
+    Column("pairs/s", "pairs_per_second", ".3f"),
+    Column("peer's", "peer_pairs_per_second", ".3f"),
+    Column("ratio", "ratio", ".2f"),
+    Column("peak MB", "peak_mb", ".0f"),
+    Column("peer's", "peer_peak_mb", ".0f"),
+    Column("first step s", "first_step_seconds", ".1f"),
+    Column("peer's", "peer_first_step_seconds", ".1f"),
+    Column("gradient error", "gradient_error", ".1e"),
+    Column("peer's", "peer_gradient_error", ".1e"),
+    Column("objective", "objective"),
+)
 
 
-def run_trl(pairs: Sequence[Pair], model: Path, folder: Path, *, multi_turn: bool) -> list[float]:
-    """Trains one step with TRL and PEFT on the same pairs; returns its seconds."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+def work_in_child(text: str) -> None:
+    """Does what the parent asks for and prints the figures as the last line."""
+    work = Work.from_json(text)
+    if work.system.startswith("unsloth"):
+        import_module("unsloth")  # patches what is imported after it
+    import tuning_systems
 
-    records = _conversations(pairs) if multi_turn else [_record(p.prompt, p.answer) for p in pairs]
-    arguments = SFTConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=1,  # as Hybrid's rows; four to a batch took 143 s and 10.8 GB a step at G=1
-        gradient_accumulation_steps=len(records),
-        num_train_epochs=1,
-        learning_rate=1e-3,
-        optim="adamw_torch_fused",
-        gradient_checkpointing=False,
-        bf16=False,
-        max_length=None,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        seed=0,
-    )
-    clock = Clock()
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
-        args=arguments,
-        train_dataset=Dataset.from_list(records),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-        callbacks=[clock],
-    )
-    trainer.train()
-    return clock.seconds
+    run = {"models": tuning_systems.write_models, "reference": tuning_systems.write_reference}
+    print_figures(run.get(work.system, tuning_systems.measure)(work))
 
 
-def _record(prompt: Sequence[int], answer: Sequence[int]) -> dict[str, list[int]]:
-    return {"input_ids": [*prompt, *answer], "labels": [-100] * len(prompt) + list(answer)}
-
-
-def _conversations(pairs: Sequence[Pair]) -> list[dict[str, list[int]]]:
-    """One record a context: the context once, then its questions and answers in turn."""
-    records: dict[int, dict[str, list[int]]] = {}
-    for pair in pairs:
-        if pair.context not in records:
-            records[pair.context] = _record(pair.prompt, pair.answer)
-            continue
-        question = pair.prompt[-QUESTION:]
-        records[pair.context]["input_ids"] += [*question, *pair.answer]
-        records[pair.context]["labels"] += [-100] * QUESTION + list(pair.answer)
-    return list(records.values())
-
-
-def gradient_error(pairs: Sequence[Pair], model: Path) -> float:
-    """Relative difference of the adapters' gradient: context trees against separate samples."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from hybrid.tuning.batch import collate
-    from hybrid.tuning.lora import fused_lora
-    from hybrid.tuning.loss import row_loss
-    from hybrid.tuning.settings import TuneSettings
-    from hybrid.tuning.trainer import prepare_model
-    from hybrid.tuning.tree import Example, build_trees
-
-    torch.manual_seed(0)
-    tuned = prepare_model(model, TuneSettings(method="lora"), torch.float32, torch.device("cpu"))
-    adapters = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
-    with torch.no_grad():  # the B matrices start at zero, which would leave A without a gradient
-        for parameter in adapters:
-            parameter.add_(torch.randn_like(parameter) * 0.02)
-    examples = [Example(str(n), str(p.context), p.prompt, p.answer) for n, p in enumerate(pairs)]
-    with fused_lora(tuned):
-        for tree in build_trees(examples, max_tokens=10**6, min_shared_tokens=16):
-            row_loss(tuned, collate((tree,))).backward()  # type: ignore[no-untyped-call]
-    ours = torch.cat([parameter.grad.flatten() for parameter in adapters if parameter.grad is not None])
-    tuned.zero_grad()
-    tuned.get_base_model().set_attn_implementation("sdpa")
-    for pair in pairs:
-        ids = torch.tensor([[*pair.prompt, *pair.answer]])
-        logits = tuned(input_ids=ids, use_cache=False).logits[0, len(pair.prompt) - 1 : -1]
-        cross_entropy(logits, ids[0, len(pair.prompt) :], reduction="sum").backward()  # type: ignore[no-untyped-call]
-    theirs = torch.cat([parameter.grad.flatten() for parameter in adapters if parameter.grad is not None])
-    return float((ours - theirs).double().norm() / theirs.double().norm())
-
-
-def _warm_up(model: Path) -> None:
-    """A small forward pass, so that no system pays for the first use of a library."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.inference_mode():
-        AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)(input_ids=torch.arange(100, 164)[None])
-
-
-def measure(what: str, per_context: int, context_tokens: int) -> dict[str, Any]:
-    """What a process reports: seconds of a step and its peak memory, or the gradient error."""
-    from hybrid.config import SMOLLM2
-    from hybrid.models import resolve_model
-
-    model = resolve_model(SMOLLM2)
-    pairs = make_pairs(PAIRS // per_context, per_context, context_tokens, seed=0)
-    if what == "gradient":
-        return {"gradient_error": gradient_error(pairs, model)}
-    _warm_up(model)
-    with tempfile.TemporaryDirectory() as folder:
-        if what == "hybrid":
-            (seconds,) = run_hybrid(pairs, model, per_context, Path(folder))
-        else:
-            (seconds,) = run_trl(pairs, model, Path(folder), multi_turn=what == "trl multi-turn")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"seconds": seconds, "peak_mb": round(peak)}
-
-
-# --- rounds and the table ---------------------------------------------------------------------------------------------
-
-
-def _child(what: str, per_context: int, context_tokens: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", what, "--groups", str(per_context)]
-    done = subprocess.run([*command, "--context", str(context_tokens)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{what} at G={per_context} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def compare(groups: Sequence[int], context_tokens: int, rounds: int) -> list[dict[str, Any]]:
-    """Measures every system `rounds` times in turn and returns the rows of the table."""
+def compare(options: argparse.Namespace, measurements: Measurements) -> list[Row]:
+    """Measures every system on every row and returns the rows of the table."""
+    model, small = _models(options.device, options.work)
+    plan = options.warmup, options.steps, options.seconds
+    first = Work("models", options.device, options.rows[0], PAIRS[options.device], 1, False, *plan, model, small, "")
+    if options.device == "cuda" and "reason" in (failed := measurements.child(first)):
+        return not_measured(options, f"no model: {failed['reason']}")
     rows = []
-    for per_context in groups:
-        runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
-        for number in range(rounds):
-            for system in SYSTEMS if number % 2 == 0 else reversed(SYSTEMS):
-                runs[system].append(_child(system, per_context, context_tokens))
-                sys.stderr.write(f"G={per_context} round {number + 1}: {system} {runs[system][-1]}\n")
-        error = _child("gradient", per_context, context_tokens)["gradient_error"]
-        speed = {s: PAIRS / statistics.median(run["seconds"] for run in found) for s, found in runs.items()}
-        peak = {s: statistics.median(run["peak_mb"] for run in found) for s, found in runs.items()}
-        rows += [
-            {
-                "G": per_context,
-                "pairs_per_second": round(speed["hybrid"], 4),
-                "peer": peer,
-                "peer_pairs_per_second": round(speed[peer], 4),
-                "ratio": round(speed["hybrid"] / speed[peer], 2),
-                "peak_mb": peak["hybrid"],
-                "peer_peak_mb": peak[peer],
-                "gradient_error": error,
-                "seconds": {system: [round(run["seconds"], 2) for run in runs[system]] for system in ("hybrid", peer)},
-                "same_objective": peer == "trl",
-            }
-            for peer in SYSTEMS[1:]
-        ]
+    for shape in options.rows:
+        for checkpointing in options.checkpointing:
+            found = _rounds(options, measurements, first._replace(shape=shape, checkpointing=checkpointing))
+            rows += [make_row(shape, checkpointing, found["hybrid"], peer, found[peer]) for peer in options.systems[1:]]
     return rows
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ["  G  peer             pairs/s   peer's  ratio  peak MB  peer's  gradient error"]
-    lines += [
-        f"{row['G']:3d}  {row['peer']:15s} {row['pairs_per_second']:8.3f} {row['peer_pairs_per_second']:8.3f} "
-        f"{row['ratio']:5.2f}x {row['peak_mb']:8.0f} {row['peer_peak_mb']:7.0f}  {row['gradient_error']:.1e}"
-        + ("" if row["same_objective"] else "  (another objective)")
+def _models(device: str, folder: Path) -> tuple[str, str]:
+    """Folders of the model that is timed and of the one whose gradient is compared."""
+    if device == "cuda":
+        return str(folder / "llama-8b-nf4"), str(folder / "llama-8b-nf4-2-layers")
+    from hybrid.config import SMOLLM2
+    from hybrid.models import resolve_model
+
+    path = str(resolve_model(SMOLLM2))
+    return path, path
+
+
+def _rounds(options: argparse.Namespace, measurements: Measurements, work: Work) -> dict[str, Row]:
+    """The figures of every system, which take turns."""
+    runs: dict[str, list[Row]] = {system: [] for system in options.systems}
+    for number in range(options.rounds):
+        for system in options.systems if number % 2 == 0 else reversed(options.systems):
+            asked = work._replace(system=system)
+            if work.device == "cuda" and not shares(system):
+                asked = asked._replace(shape=work.shape._replace(per_context=1))
+            if number == 0 and (work.device == "cuda" or system == "hybrid"):
+                asked = asked._replace(reference=_reference(measurements, asked))
+            runs[system].append(_largest_pass(measurements, asked, options.tokens, number))
+    return {system: summary(work._replace(system=system), found) for system, found in runs.items()}
+
+
+def _reference(measurements: Measurements, work: Work) -> str:
+    """The file of the reference gradient of a row, or no file if it could not be made."""
+    file = measurements.folder / f"gradient-{work.device}-{str(work.shape).replace('/', '-')}.pt"
+    asked = work._replace(system="reference", reference=str(file))
+    missing = not file.exists() and "reason" in measurements.child(asked)
+    return "" if missing else str(file)
+
+
+def _largest_pass(measurements: Measurements, work: Work, tokens: int, number: int) -> Row:
+    """The figures with the largest forward pass that `tokens` and the memory allow."""
+    figures: Row = {}
+    for per_pass in passes(work.system, work.shape, work.pairs, tokens):
+        figures = measurements.run(work._replace(per_pass=per_pass), number)
+        if "OutOfMemoryError" not in figures.get("reason", ""):
+            return {**figures, "pairs_per_pass": per_pass * (work.shape.per_context if shares(work.system) else 1)}
+    return figures
+
+
+def summary(work: Work, runs: Sequence[Row]) -> Row:
+    """What a row says of a system: medians over its runs, or why there are none."""
+    failed = next((run["reason"] for run in runs if "reason" in run), None)
+    if failed is not None:
+        return {"reason": failed}
+    seconds = [step for run in runs for step in run["seconds"]]
+    speed = work.pairs / statistics.median(seconds)
+    context, sample, per_context, _ = work.shape
+    computed = context / per_context + sample if shares(work.system) else context + sample
+    return {
+        "pairs_per_second": round(speed, 4),
+        "tokens_per_second": round(speed * (context + sample)),
+        "computed_tokens_per_second": round(speed * computed),
+        "peak_mb": statistics.median(run["peak_mb"] for run in runs),
+        "peak_reserved_mb": runs[0]["peak_reserved_mb"],
+        "first_step_seconds": round(statistics.median(run["first_step_seconds"] for run in runs), 2),
+        "gradient_error": runs[0].get("gradient_error"),
+        "pairs_per_pass": runs[0]["pairs_per_pass"],
+        "steps": len(seconds),
+        "seconds": [round(step, 3) for step in seconds],
+        "versions": runs[0]["versions"],
+    }
+
+
+def make_row(shape: Shape, checkpointing: bool, ours: Row, peer: str, theirs: Row) -> Row:
+    """A row of the table; what was not measured is None."""
+    speeds = ours.get("pairs_per_second"), theirs.get("pairs_per_second")
+    return {
+        "P": shape.context,
+        "s": shape.sample,
+        "G": shape.per_context,
+        "checkpointing": checkpointing,
+        "ratio": round(speeds[0] / speeds[1], 2) if speeds[0] and speeds[1] else None,
+        "same_objective": not peer.endswith("multi-turn"),
+        **report.side_by_side(ours, peer, theirs, FIGURES),
+    }
+
+
+def not_measured(options: argparse.Namespace, reason: str) -> list[Row]:
+    """The rows of a machine that cannot measure them."""
+    nothing = {"reason": reason}
+    return [
+        make_row(shape, checkpointing, nothing, peer, nothing)
+        for shape in options.rows
+        for checkpointing in options.checkpointing
+        for peer in options.systems[1:]
+    ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text, then why figures are missing."""
+    lines = [
+        {
+            **row,
+            "shape": f"{row['P']}/{row['s']}/{row['G']}",
+            "checkpointing": "yes" if row["checkpointing"] else "no",
+            "objective": "same" if row["same_objective"] else "another",
+        }
         for row in rows
     ]
-    return "\n".join(lines)
+    return "\n".join([report.table(COLUMNS, lines), *report.reasons(rows)])
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, with the defaults of the device."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=list(SYSTEMS), default="cpu")
+    parser.add_argument("--rows", nargs="+", metavar="P/s/G", help="tokens of a context, of a pair; pairs a context")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help="what to measure beside Hybrid")
+    parser.add_argument("--checkpointing", choices=["yes", "no", "both"], help="on a GPU both")
+    parser.add_argument("--rounds", type=int, help="processes of every system: 3 on a CPU, 1 on a GPU")
+    parser.add_argument("--warmup", type=int, help="steps that do not count: 0 on a CPU, 5 on a GPU")
+    parser.add_argument("--steps", type=int, help="steps that count: 1 on a CPU, 10 on a GPU")
+    parser.add_argument("--seconds", type=float, default=0, help="a process stops after the step that passes this time")
+    parser.add_argument("--minutes", type=float, default=1e6, help="nothing is measured after this time")
+    parser.add_argument("--tokens", type=int, help="tokens of a forward pass: 1 on a CPU, so one unit; 21000 on a GPU")
+    parser.add_argument("--unsloth-path", type=Path, help="folder of packages for Unsloth alone")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hybrid-benchmark-tuning")
+    parser.add_argument("--runs", type=Path, help="file that keeps measurements and is gone on from")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on stdout")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.work = options.work.resolve()
+    for name, value in DEFAULTS[options.device].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    try:
+        options.rows = [read_shape(text, ANSWER[options.device], PAIRS[options.device]) for text in options.rows]
+    except ValueError as error:
+        parser.error(str(error))
+    unknown = set(options.systems) - set(SYSTEMS[options.device])
+    if unknown:
+        parser.error(f"unknown systems {sorted(unknown)}: choose from {', '.join(SYSTEMS[options.device])}")
+    options.systems = ["hybrid", *(name for name in options.systems if name != "hybrid")]
+    options.checkpointing = {"yes": [True], "no": [False], "both": [False, True]}[options.checkpointing]
+    return options
+
+
+def read_shape(text: str, answer: int, pairs: int) -> Shape:
+    """Reads P/s/G.
+
+    Raises:
+        ValueError: It is not three numbers, has no room for a question, or G does not divide the pairs of a step.
+    """
+    parts = text.split("/")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"a row is three numbers P/s/G, not {text!r}")
+    context, sample, per_context = map(int, parts)
+    if not context or sample <= answer or not per_context or pairs % per_context:
+        raise ValueError(f"a row P/s/G needs P > 0, s > {answer} and a G that divides {pairs}, not {text}")
+    return Shape(context, sample, per_context, answer)
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu"], default="cpu")
-    parser.add_argument("--groups", type=int, nargs="+", default=[1, 4, 12], help="questions per context (G)")
-    parser.add_argument("--context", type=int, default=700, help="tokens of a context (P)")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of every system; the table holds medians")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on stdout")
-    parser.add_argument("--measure", choices=[*SYSTEMS, "gradient"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if any(group < 1 or PAIRS % group for group in options.groups):
-        parser.error(f"every G must divide the {PAIRS} pairs of a step, found {options.groups}")
+    """Measures and prints; fails if there is a device but no figure of Hybrid."""
+    options = parse()
     if options.measure:
-        sys.stdout.write(json.dumps(measure(options.measure, options.groups[0], options.context)) + "\n")
+        work_in_child(options.measure)
         return
-    rows = compare(options.groups, options.context, options.rounds)
-    sys.stderr.write(_table(rows) + "\n")
-    if options.json:
-        result = {
-            "command": f"python benchmarks/tuning.py --device {options.device} --context {options.context} "
-            f"--groups {' '.join(map(str, options.groups))} --rounds {options.rounds} --json",
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "date": datetime.date.today().isoformat(),
-            "versions": {name: metadata.version(name) for name in _PACKAGES},
-            "model": "SmolLM2-135M-Instruct, LoRA r=16 on all linear layers, fp32, no checkpointing",
-            "rows": rows,
-        }
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    import torch
+
+    measurable = options.device == "cpu" or torch.cuda.is_available()
+    if measurable:
+        options.work.mkdir(parents=True, exist_ok=True)
+        rows = compare(options, Measurements(options.work, options.runs, options.unsloth_path, options.minutes))
+    else:
+        rows = not_measured(options, "no CUDA device on this machine")
+    plan = " ".join(f"--{name} {getattr(options, name)}" for name in ("rounds", "warmup", "steps", "seconds", "tokens"))
+    command = f"python benchmarks/tuning.py --device {options.device} --rows {' '.join(map(str, options.rows))} {plan}"
+    result = {
+        **report.header(command, report.installed(PACKAGES)),
+        "model": MODELS[options.device],
+        "rows": rows,
+    }
+    report.show(table(rows), result, as_json=options.json)
+    if measurable and any(row["pairs_per_second"] is None for row in rows):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

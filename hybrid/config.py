@@ -55,14 +55,55 @@ class PromptConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherConfig:
+    """Which model writes questions, and how it is asked; for `pairs.teacher: model` and `endpoint` (docs/teachers.md).
+
+    Attributes:
+        model: For `model`: an embedded name, folder or hub id; by default the project's own model. For `endpoint`: the
+            name that the endpoint knows the model by.
+        base_url: The endpoint, up to and with its `/v1`.
+        key_env: Name of the environment variable that holds the endpoint's key; None sends no key.
+        questions_per_chunk: Questions asked for, chunk by chunk.
+        max_new_tokens: Longest reply.
+        temperature: For `endpoint`; None leaves it to the server. A local model is always greedy.
+        batch_tokens: For `model`: tokens of prompts and replies in one batch.
+        concurrency: For `endpoint`: calls at a time.
+        timeout: For `endpoint`: seconds to wait for a reply.
+        retries: For `endpoint`: how often a call is made again after a busy or failing server or a timeout.
+        requests_per_minute: For `endpoint`: most calls begun in a minute; 0 sets no limit.
+        price_in: Price of a million prompt tokens, for the cost in the manifest.
+        price_out: Price of a million reply tokens.
+    """
+
+    model: str | None = None
+    base_url: str | None = None
+    key_env: str | None = None
+    questions_per_chunk: int = 6
+    max_new_tokens: int = 1024
+    temperature: float | None = 0.0
+    batch_tokens: int = 8192
+    concurrency: int = 8
+    timeout: float = 300.0
+    retries: int = 5
+    requests_per_minute: int = 0
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class PairsConfig:
     """How training pairs are made.
 
     Attributes:
-        file: Question file (JSONL) to learn from instead of a teacher.
-        teacher: `syntax` (offline, English) writes questions by grammar.
+        file: Questions to learn from instead of a teacher, in any format that `hybrid.pairs.formats` reads.
+        teacher: `syntax` (offline, English) writes questions by grammar, `model` asks a local language model,
+            `endpoint` an OpenAI-compatible server.
+        teacher_model: The model that is asked.
         total: Most pairs kept; drawn evenly over the documents.
         questions_per_context: Most answerable questions that share a context; a quarter more may join it as absent.
+        context_chunks: Most chunks of a training context. With more than `prompt.k`, each question that shares it finds
+            the `prompt.k` chunks of its own retrieval in it; otherwise (0) contexts have `prompt.k` chunks, and all
+            questions whose oracles they show share them.
         p_absent: Share of the pairs whose context shows no oracle; their answer is the refusal.
         p_yes_no: Share of the teacher's pairs that ask yes or no.
         dev_share: Share of the pairs kept from training, by whole documents, to choose the rag prompt on.
@@ -71,9 +112,11 @@ class PairsConfig:
     """
 
     file: str | None = None
-    teacher: Literal["syntax"] = "syntax"
+    teacher: Literal["syntax", "model", "endpoint"] = "syntax"
+    teacher_model: TeacherConfig = field(default_factory=TeacherConfig)
     total: int = 800
     questions_per_context: int = 16
+    context_chunks: int = 0
     p_absent: float = 0.08
     p_yes_no: float = 0.1
     dev_share: float = 0.1
@@ -108,7 +151,7 @@ class Config:
 
     Attributes:
         documents: Folder, file or BEIR corpus, relative to the project folder or absolute.
-        questions: JSONL file with gold answers for the comparison, or None.
+        questions: Questions with gold answers for the comparison, in the same formats as `pairs.file`, or None.
         model: Causal language model: an embedded model's name, a folder (as `documents`) or a hub id.
         embedder: Embedding model, named likewise.
         seed: The one seed.
@@ -156,10 +199,12 @@ def config_from_dict(values: Mapping[str, Any], source: str = "configuration") -
 
 
 def config_to_yaml(config: Config) -> str:
-    """Writes every key with its value, in the order of the dataclasses."""
-    values = dataclasses.asdict(
+    """Writes every key with its value, in the order of the dataclasses; `pairs.teacher_model` only where it is set."""
+    values: dict[str, Any] = dataclasses.asdict(
         config, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
     )
+    if config.pairs.teacher_model == TeacherConfig():
+        del values["pairs"]["teacher_model"]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -249,11 +294,13 @@ def _check(config: Config, source: str) -> None:
         ("prompt.max_tokens", config.prompt.max_tokens, 64, 10_000_000),
         ("pairs.total", config.pairs.total, 1, 100_000_000),
         ("pairs.questions_per_context", config.pairs.questions_per_context, 1, 100_000),
+        ("pairs.context_chunks", config.pairs.context_chunks, 0, 1000),
         ("pairs.p_absent", config.pairs.p_absent, 0, 1),
         ("pairs.p_yes_no", config.pairs.p_yes_no, 0, 1),
         ("pairs.dev_share", config.pairs.dev_share, 0, 0.9),
         ("pairs.oracle_in_top", config.pairs.oracle_in_top, 0, 100_000),
         ("pairs.max_similarity", config.pairs.max_similarity, 0, 1),
+        *_teacher_limits(config.pairs.teacher_model),
         ("compare.limit", config.compare.limit, 0, 100_000_000),
         ("compare.max_new_tokens", config.compare.max_new_tokens, 1, 100_000),
         ("compare.batch_tokens", config.compare.batch_tokens, 1, 100_000_000),
@@ -264,3 +311,19 @@ def _check(config: Config, source: str) -> None:
     for key, value, low, high in limits:
         if not low <= value <= high:
             raise ConfigError(f"{source}: {key} is {value}; it must lie between {low} and {high}")
+
+
+def _teacher_limits(teacher: TeacherConfig) -> Sequence[tuple[str, float, float, float]]:
+    prefix = "pairs.teacher_model"
+    return (
+        (f"{prefix}.questions_per_chunk", teacher.questions_per_chunk, 1, 100),
+        (f"{prefix}.max_new_tokens", teacher.max_new_tokens, 16, 1_000_000),
+        (f"{prefix}.temperature", teacher.temperature or 0.0, 0, 2),
+        (f"{prefix}.batch_tokens", teacher.batch_tokens, 1, 100_000_000),
+        (f"{prefix}.concurrency", teacher.concurrency, 1, 1024),
+        (f"{prefix}.timeout", teacher.timeout, 0.1, 86_400),
+        (f"{prefix}.retries", teacher.retries, 0, 100),
+        (f"{prefix}.requests_per_minute", teacher.requests_per_minute, 0, 1_000_000),
+        (f"{prefix}.price_in", teacher.price_in, 0, 1_000_000),
+        (f"{prefix}.price_out", teacher.price_out, 0, 1_000_000),
+    )

@@ -7,6 +7,7 @@
     ├── DocumentError         documents cannot be read, or none is left
     ├── QuestionError         a question file is malformed
     ├── ModelError            a model name cannot be resolved or its files are broken
+    ├── EndpointError         a teacher's server cannot be reached, refuses the call or sends no usable reply
     ├── DependencyError       an optional package is missing; names the extra
     ├── ArtefactError         an artefact is missing, stale or damaged
     ├── LockedError           another command works on the same project
@@ -39,6 +40,10 @@ class QuestionError(HybridError):
 
 class ModelError(HybridError):
     """A model cannot be found, or its files are damaged."""
+
+
+class EndpointError(HybridError):
+    """A teacher's server cannot be reached, refuses the call or sends no usable reply."""
 
 
 class DependencyError(HybridError, ImportError):

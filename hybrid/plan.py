@@ -2,18 +2,7 @@
 
 Counted: parameters, adapter parameters, base weights, optimiser state, and pairs and tokens where the pairs exist.
 Estimates: activations and work buffers, the time (from a measured rate), and pairs and tokens where they do not exist.
-
-Kept for the backward pass, in elements per token and layer, with h hidden, q = heads * head size, kv = key-value
-heads * head size, i intermediate, r rank, and e the keys a row copies for its branches per token::
-
-    in the dtype:  2h (norm outputs) + 3q (query, attention, its copy) + 2kv (1 + e) + 4i (MLP) + r per adapter,
-                   and 2h more when all weights are tuned (for the norms' gradients)
-    in 32 bit:     2h (norm inputs)
-
-Left out are the statistics of norms and attention, and the masks of branches: a few percent in the smallest models.
-This is a count of what Hybrid's own forward pass saves (fused LoRA linears, fused attention, so neither scores nor
-logits), in the manner of Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models",
-section 4; tests/test_plan.py holds it against the tensors that autograd saves.
+The formula of the activations is in tuning/memory.py.
 """
 
 from __future__ import annotations
@@ -22,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hybrid.shape import Shape, adapted_linears, adapter_parameters
+from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing
 from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.shape import Shape, adapter_parameters
 
 MIN_PAIRS = 100
-_HEADROOM = 0.8  # share of the free memory that a plan may fill
 _LOSS_BUFFER = 64 << 20  # kernels/linear_cross_entropy.py: CHUNK_BYTES
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a nibble, a byte per block of 64, a float per 256 blocks
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -108,6 +97,7 @@ class Plan:
         workloads: One for every adapter to train.
         machine: Where.
         memory: For the configured method, largest workload.
+        checkpointing: What the backward pass computes again, if everything else is as planned.
         totals_mb: Total memory of every method: `lora`, `qlora` (packed) and `full`.
         seconds: Time of the matrix products at the measured rate, all adapters together; a busy machine changes it.
         advice: What to do, in words.
@@ -120,6 +110,7 @@ class Plan:
     workloads: tuple[Workload, ...]
     machine: Machine
     memory: Memory
+    checkpointing: Recompute
     totals_mb: dict[str, float]
     seconds: float
     advice: tuple[str, ...]
@@ -135,14 +126,14 @@ def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: T
         tune: How it will be tuned.
         machine: Where.
     """
-    largest = max(workloads, key=lambda work: estimate_memory(shape, work, tune, machine).total)
+    largest = max(workloads, key=lambda work: work.row_tokens)
     methods = {
         "lora": replace(tune, method="lora"),
         "qlora": replace(tune, method="qlora", weights="nf4"),
         "full": replace(tune, method="full"),
     }
-    totals = {name: estimate_memory(shape, largest, settings, machine).total for name, settings in methods.items()}
-    memory = estimate_memory(shape, largest, tune, machine)
+    totals = {name: estimate_memory(shape, largest, settings, machine)[0].total for name, settings in methods.items()}
+    memory, checkpointing = estimate_memory(shape, largest, tune, machine)
     return Plan(
         model=model,
         method=tune.method,
@@ -151,14 +142,15 @@ def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: T
         workloads=workloads,
         machine=machine,
         memory=memory,
+        checkpointing=checkpointing,
         totals_mb=totals,
-        seconds=sum(estimate_flops(shape, work, tune) for work in workloads) / machine.flops,
+        seconds=sum(estimate_flops(shape, work, tune, checkpointing) for work in workloads) / machine.flops,
         advice=advise(workloads, tune, memory.total, totals, machine),
     )
 
 
-def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: Machine) -> Memory:
-    """Estimates the peak memory of training; see the module for what is exact."""
+def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: Machine) -> tuple[Memory, Recompute]:
+    """Estimates the peak memory of training, and what is computed again; see the module for what is exact."""
     full = tune.method == "full"
     dtype = "float32" if full and tune.dtype == "auto" else machine.dtype
     width = _WIDTH[dtype]
@@ -169,54 +161,42 @@ def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: M
     logits = min(_LOSS_BUFFER, work.answer_tokens * shape.vocabulary * 4)
     head_gradient = shape.vocabulary * shape.hidden * 4 if full else 0
     unpacked = max(linear.inputs * linear.outputs for linear in shape.linears) * width if packed else 0
-    parts = {
+    moments = trained / 4 if tune.optimizer == "paged_adamw_8bit" else trained
+    fixed = {
         "base": base,
         "adapter": 0 if full else trained,
         "gradients": trained,
-        "optimiser": 2 * trained,
-        "activations": activation_bytes(shape, work, tune, width),
+        "optimiser": 2 * moments,
         "work": logits * (1 if width == 4 else 1 + width / 4) + head_gradient + unpacked,
     }
-    return Memory(**{name: value / 2**20 for name, value in parts.items()}, runtime=machine.runtime_mb)
+    parts = {name: value / 2**20 for name, value in fixed.items()} | {"runtime": machine.runtime_mb}
+    row = RowSize(work.row_tokens, work.copied_keys if machine.device == "cpu" else 0)
+    choice = choose_checkpointing(shape, row, tune, width, HEADROOM * machine.free_mb - sum(parts.values()))
+    return Memory(activations=choice.needed_mb, **parts), choice.checkpointing
 
 
-def activation_bytes(shape: Shape, work: Workload, tune: TuneSettings, width: int) -> float:
-    """Bytes kept for the backward pass of the largest row, and one layer's gradients on top."""
-    layer = layer_bytes(shape, work, tune, width) * work.row_tokens
-    kept = shape.layers * (shape.hidden * width * work.row_tokens if tune.gradient_checkpointing else layer)
-    return kept + layer * (2 if tune.gradient_checkpointing else 1)
-
-
-def layer_bytes(shape: Shape, work: Workload, tune: TuneSettings, width: int) -> float:
-    """Bytes that one layer keeps per token; the formula of the module."""
-    copied = work.copied_keys / work.row_tokens
-    full = tune.method == "full"
-    ranks = 0.0 if full else tune.rank * len(adapted_linears(shape, tune.target_modules)) / shape.layers
-    narrow = 2 * shape.hidden + 3 * shape.query + 2 * shape.key * (1 + copied) + 4 * shape.intermediate + ranks
-    return width * (narrow + (2 * shape.hidden if full else 0)) + 4 * 2 * shape.hidden
-
-
-def estimate_flops(shape: Shape, work: Workload, tune: TuneSettings) -> float:
+def estimate_flops(shape: Shape, work: Workload, tune: TuneSettings, checkpointing: Recompute = "none") -> float:
     """Counts the operations of a run's matrix products.
 
     They are 2 per weight and token forward, 2 for the gradient of the input, and 2 more each where weights are tuned
-    and for the second forward pass of checkpointing. The LM head runs on answer tokens only; attention scores are left
-    out.
+    and for what is computed again. The LM head runs on answer tokens only; attention scores are left out.
     """
-    passes = 4 + 2 * (tune.method == "full") + 2 * tune.gradient_checkpointing
     body = sum(linear.inputs * linear.outputs for linear in shape.linears)
     if tune.method != "full":
         body += adapter_parameters(shape, tune)
+    gate_up = 2 * shape.layers * shape.hidden * shape.intermediate
+    again = {"none": 0, "selective": gate_up, "full": body}[checkpointing]
     head = shape.vocabulary * shape.hidden * (6 if tune.method == "full" else 4)
     tokens = work.tokens if tune.share_contexts else work.separate_tokens
-    return tune.epochs * (passes * body * tokens + head * work.answer_tokens)
+    passes = 6 if tune.method == "full" else 4
+    return tune.epochs * ((passes * body + 2 * again) * tokens + head * work.answer_tokens)
 
 
 def advise(
     workloads: tuple[Workload, ...], tune: TuneSettings, total: float, totals: Mapping[str, float], machine: Machine
 ) -> tuple[str, ...]:
     """Says in words whether and how to tune."""
-    room = _HEADROOM * machine.free_mb
+    room = HEADROOM * machine.free_mb
     pairs = max(work.pairs for work in workloads)
     advice = []
     if pairs < MIN_PAIRS:
@@ -243,4 +223,4 @@ def _way_out(totals: Mapping[str, float], room: float) -> str:
         return f"Set tune.method=lora ({totals['lora']:.0f} MB)."
     if totals["qlora"] <= room:
         return f"Set tune.method=qlora and tune.weights=nf4 ({totals['qlora']:.0f} MB)."
-    return "Set tune.gradient_checkpointing=true, lower tune.max_tokens, or choose a smaller model."
+    return "Lower tune.max_tokens, or choose a smaller model."

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,13 +11,14 @@ from hybrid import stages
 from hybrid.artefacts import read_manifest
 from hybrid.models import load_tokenizer
 from hybrid.pairs.export import read_pairs
+from hybrid.pairs.formats import load_examples
 from hybrid.plan import Machine, Plan, Workload, make_plan
-from hybrid.questions import load_questions
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
-from hybrid.shape import Shape, load_shape
+from hybrid.tuning.memory import free_memory_mb, largest_row, peak_memory_mb
 from hybrid.tuning.settings import TuneSettings
-from hybrid.tuning.tree import ContextTree, Example, build_trees, pack_rows, tree_stats
+from hybrid.tuning.shape import Shape, load_shape
+from hybrid.tuning.tree import Example, build_trees, pack_rows, tree_stats
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 _CHARACTERS_PER_TOKEN = 4.0
 _PAIRS_PER_CHUNK = 5.0
 _CONTEXT_FILL = 0.63  # of questions_per_context
+_FILL_PER_CHUNK = 0.2  # of questions_per_context, for each chunk that pairs.context_chunks has more than prompt.k
 _INSTRUCTION_TOKENS = 40
 _QUESTION_TOKENS, _ANSWER_TOKENS = 16, 6
 
@@ -77,8 +76,7 @@ def count_workload(adapter: str, examples: Sequence[Example], tune: TuneSettings
     )
     rows = pack_rows(trees, max_tokens=tune.max_tokens, seed=seed)
     stats = tree_stats(trees)
-    row_tokens = max((sum(tree.tokens for tree in row) for row in rows), default=0)
-    copied = max((sum(map(_copied_keys, row)) for row in rows), default=0)
+    largest = largest_row(rows)
     return Workload(
         adapter,
         stats.examples,
@@ -86,23 +84,17 @@ def count_workload(adapter: str, examples: Sequence[Example], tune: TuneSettings
         stats.unique_tokens,
         stats.separate_tokens,
         stats.answer_tokens,
-        row_tokens,
-        copied,
+        largest.tokens,
+        largest.copied_keys,
         exact=True,
     )
-
-
-def _copied_keys(tree: ContextTree) -> int:
-    """Keys beside which the branches of a tree are computed: each has the prefix and its padded own; see attention."""
-    longest = max(branch.tokens for branch in tree.branches)
-    return len(tree.branches) * (len(tree.prefix_ids) + longest) if tree.prefix_ids else 0
 
 
 def guess_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:
     """Estimates pairs from the size of the documents, or the question file to learn from, and tokens from settings."""
     config = project.config
     if project.own_pairs:
-        pairs = len(load_questions(project.own_pairs))
+        pairs = len(load_examples(project.own_pairs))
     else:
         characters = sum(len(document.text) for document in load_documents(project.documents).documents)
         chunks = math.ceil(characters / _CHARACTERS_PER_TOKEN / config.index.chunk_tokens)
@@ -113,12 +105,16 @@ def guess_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]
 def guess_workload(project: Project, adapter: str, pairs: int) -> Workload:
     """Estimates rows and tokens for so many pairs."""
     config, tune = project.config, project.config.tune
-    context = 0 if adapter == "tuned" else min(config.prompt.k * config.index.chunk_tokens, config.prompt.max_tokens)
-    prefix = context + _INSTRUCTION_TOKENS
+    more = max(0, config.pairs.context_chunks - config.prompt.k)
+    chunk_tokens = (config.prompt.k + more) * config.index.chunk_tokens
     branch = _QUESTION_TOKENS + _ANSWER_TOKENS
+    limit = max(0, min(config.prompt.max_tokens, tune.max_tokens) - _INSTRUCTION_TOKENS - branch)
+    context = 0 if adapter == "tuned" else min(chunk_tokens, limit)
+    prefix = context + _INSTRUCTION_TOKENS
     room = max(1, (tune.max_tokens - prefix) // branch)
     shares = adapter != "tuned" and tune.share_contexts
-    branches = max(1, min(room, round(_CONTEXT_FILL * config.pairs.questions_per_context))) if shares else 1
+    fill = min(1.0, _FILL_PER_CHUNK * more) if more else _CONTEXT_FILL
+    branches = max(1, min(room, round(fill * config.pairs.questions_per_context))) if shares else 1
     trees = math.ceil(pairs / branches)
     tree_tokens = prefix + branches * branch
     per_row = max(1, tune.max_tokens // tree_tokens)
@@ -154,22 +150,7 @@ def measure_machine(tune: TuneSettings, shape: Shape) -> Machine:
     return Machine(
         device="cuda" if on_gpu else "cpu",
         dtype=dtype_name(dtype),
-        free_mb=torch.cuda.mem_get_info(device)[0] / 2**20 if on_gpu else _free_mb(),
-        runtime_mb=0.0 if on_gpu else _resident_mb(),
+        free_mb=torch.cuda.mem_get_info(device)[0] / 2**20 if on_gpu else free_memory_mb(),
+        runtime_mb=0.0 if on_gpu else peak_memory_mb(),
         flops=2 * x.numel() * shape.intermediate / fastest,
     )
-
-
-def _free_mb() -> float:
-    """Memory that a new process can have: what Linux calls available, elsewhere half of all."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            values = dict(line.split(":", 1) for line in lines)
-        return int(values["MemAvailable"].split()[0]) / 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**21
-
-
-def _resident_mb() -> float:
-    """Peak memory of this process, which has loaded the libraries of training by now."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

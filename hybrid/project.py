@@ -27,11 +27,11 @@ from hybrid.artefacts import (
     publish,
     read_manifest,
 )
-from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
+from hybrid.config import Config, TeacherConfig, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
 from hybrid.models import resolve_model
-from hybrid.pairs.syntax import SyntaxTeacher
-from hybrid.questions import load_questions
+from hybrid.pairs.formats import fingerprint_examples, load_examples
+from hybrid.pairs.teachers import teacher_identity
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
@@ -108,7 +108,7 @@ class Project:
         if not Path(documents).exists():
             raise DocumentError(f"documents {documents} do not exist")
         if questions is not None:
-            load_questions(Path(questions))
+            load_examples(Path(questions), answered=True)
         values = {
             "documents": _stored(documents, folder),
             "questions": questions and _stored(questions, folder),
@@ -154,19 +154,19 @@ class Project:
 
     @cached_property
     def questions(self) -> Path | None:
-        """The comparison's question file, if one is set."""
+        """The questions of the comparison, a file or BEIR folder, if they are set."""
         return self._file(self.config.questions, "questions")
 
     @cached_property
     def own_pairs(self) -> Path | None:
-        """The question file that pairs are made from instead of a teacher, if one is set."""
+        """The examples that pairs are made from instead of a teacher, a file or BEIR folder, if they are set."""
         return self._file(self.config.pairs.file, "pairs.file")
 
     def _file(self, name: str | None, key: str) -> Path | None:
         if name is None:
             return None
         path = self.folder / name
-        if not path.is_file():
+        if not path.exists():
             raise QuestionError(f"question file {path} does not exist; set `{key}` in {self.folder / CONFIG}")
         return path
 
@@ -198,8 +198,8 @@ class Project:
         from hybrid.retrieval.embed import fingerprint_folder
 
         config = self.config
-        questions = fingerprint_files(self.questions) if self.questions else None
-        own = fingerprint_files(self.own_pairs) if self.own_pairs else None
+        questions = fingerprint_examples(self.questions) if self.questions else None
+        own = fingerprint_examples(self.own_pairs) if self.own_pairs else None
         model = fingerprint_folder(self.model)
         inputs: dict[str, dict[str, Any]] = {
             "index": {
@@ -210,8 +210,8 @@ class Project:
         }
         inputs["pairs"] = {
             "index": fingerprint(**inputs["index"]),
-            "pairs settings": replace(config.pairs, file=None),
-            "teacher": SyntaxTeacher.name,
+            "pairs settings": replace(config.pairs, file=None, teacher_model=TeacherConfig()),
+            "teacher": teacher_identity(config, self.folder),
             "own questions": own,
             "questions": questions,
             "prompt settings": config.prompt,
@@ -246,13 +246,8 @@ class Project:
             manifest = read_manifest(self.path(stage))
             if manifest is None:
                 begun = (self.store / "work" / stage).is_dir()
-                states.append(
-                    StageStatus(
-                        stage,
-                        "begun" if begun else "missing",
-                        "interrupted; run it again to go on" if begun else "never run",
-                    )
-                )
+                reason = "interrupted; run it again to go on" if begun else "never run"
+                states.append(StageStatus(stage, "begun" if begun else "missing", reason))
             elif manifest["fingerprint"] == fingerprint(**inputs):
                 states.append(StageStatus(stage, "fresh", ""))
             else:
@@ -284,10 +279,7 @@ class Project:
             QuestionError: The project has no question file.
         """
         if self.questions is None:
-            raise QuestionError(
-                f"nothing to compare on: set `questions` in {self.folder / CONFIG} "
-                "to a JSONL file with question and answers"
-            )
+            raise QuestionError(f"nothing to compare on: set `questions` in {self.folder / CONFIG} to a question file")
         return self._run_to("compare", ["compare"] if force else [])[-1]
 
     def run(self, *, force: bool = False) -> list[StageResult]:
@@ -342,17 +334,13 @@ class Project:
         Raises:
             ArtefactError: There is none.
         """
-        folder = self.path("compare")
+        folder, at = self.path("compare"), f"--project {self.folder}"
         try:
             return Report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
         except FileNotFoundError as error:
-            raise ArtefactError(
-                f"{self.folder} has no report yet; run: hybrid compare --project {self.folder}"
-            ) from error
+            raise ArtefactError(f"{self.folder} has no report yet; run: hybrid compare {at}") from error
         except ValueError as error:
-            raise ArtefactError(
-                f"{folder / 'report.json'} is damaged; run: hybrid compare --force --project {self.folder}"
-            ) from error
+            raise ArtefactError(f"{folder / 'report.json'} is damaged; run: hybrid compare --force {at}") from error
 
     def assistant(self, arm: str | None = None) -> Assistant:
         """Loads the assistant of an arm; by default `hybrid` if it has been tuned, else `rag`.
@@ -374,10 +362,25 @@ class Project:
             ConfigError: The folder exists already.
             ArtefactError: The adapter has not been trained.
         """
-        output = Path(output)
-        if output.exists():
-            raise ConfigError(f"{output} exists already; choose a new folder")
-        return stages.export_model(self, output, arm)
+        return stages.export_model(self, _new(output), arm)
+
+    def export_pairs(self, output: str | Path, *formats: str) -> dict[str, int]:
+        """Writes the training pairs in `hybrid.pairs.export.FORMATS`, or in those named.
+
+        Returns:
+            How many pairs a format cannot hold, such as answers that are no span of a passage in SQuAD.
+
+        Raises:
+            ConfigError: The folder exists already.
+            ArtefactError: The pairs are missing, or older than the index.
+        """
+        return stages.export_examples(self, _new(output), formats)
+
+
+def _new(folder: str | Path) -> Path:
+    if Path(folder).exists():
+        raise ConfigError(f"{folder} exists already; choose a new folder")
+    return Path(folder)
 
 
 def _group(stage: str) -> str:
@@ -385,11 +388,7 @@ def _group(stage: str) -> str:
 
 
 def _builder(stage: str) -> Callable[[Project, Path], stages.Counts]:
-    builders: dict[str, Callable[[Project, Path], stages.Counts]] = {
-        "index": stages.build_index,
-        "pairs": stages.make_pairs,
-        "compare": stages.compare_arms,
-    }
+    builders = {"index": stages.build_index, "pairs": stages.make_pairs, "compare": stages.compare_arms}
     return builders.get(stage) or partial(stages.tune_adapter, arm=stage.removeprefix("tune/"))
 
 

@@ -51,6 +51,16 @@ def render_turn(question: str, chunks: Sequence[Chunk]) -> str:
     return f"{render_context(chunks)}\n\nQuestion: {question}" if chunks else f"Question: {question}"
 
 
+def question_of(turn: str) -> str:
+    r"""The question of a rendered turn: what follows the last `Question:` that begins a paragraph, else the whole text.
+
+    >>> question_of("[1] Weather\nWind\n\nQuestion: Why?"), question_of("Why?")
+    ('Why?', 'Why?')
+    """
+    _, marker, question = f"\n\n{turn}".rpartition("\n\nQuestion:")
+    return question.strip().removesuffix("\n\nAnswer:").rstrip() if marker else turn
+
+
 def render_messages(
     question: str, chunks: Sequence[Chunk], config: PromptConfig, shots: Sequence[Shot] = ()
 ) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ def _question(line: str, where: str, number: int) -> Question:
         raise QuestionError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(record, dict):
         raise QuestionError(f"{where}: expected an object, found {type(record).__name__}")
+    return question_from_record(record, where, str(number))
+
+
+def question_from_record(record: Mapping[str, Any], where: str, default_id: str) -> Question:
+    """Reads one record of a question file.
+
+    Args:
+        record: The fields; those not known are ignored.
+        where: File and place of the record, for messages.
+        default_id: Id of a record without `id` or `_id`.
+
+    Raises:
+        QuestionError: A field is missing or has the wrong type.
+    """
     text = record.get("question")
     if not isinstance(text, str) or not text.strip():
         raise QuestionError(f"{where}: the field 'question' is missing or empty")
@@ -60,7 +75,7 @@ def _question(line: str, where: str, number: int) -> Question:
     if answerable and not answers:
         raise QuestionError(f"{where}: 'answers' is empty; {way_out}")
     return Question(
-        id=str(record.get("id", record.get("_id", number))),
+        id=str(record.get("id", record.get("_id", default_id))),
         question=text.strip(),
         answers=answers,
         gold=_strings(record.get("gold") or [], "gold", where),

@@ -6,7 +6,6 @@ Everything else in the work folder is the stage's own record of how far it came,
 from __future__ import annotations
 
 import gc
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -25,15 +24,16 @@ from hybrid.eval.comparison import ArmRun, Comparison, compare
 from hybrid.eval.report import write_report
 from hybrid.models import load_tokenizer, max_positions
 from hybrid.pairs.build import build_pairs
-from hybrid.pairs.export import export_pairs, read_pairs
-from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.pairs.export import export_all, export_pairs, read_pairs
+from hybrid.pairs.formats import load_examples
+from hybrid.pairs.teachers import describe_figures, make_teacher
 from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
-from hybrid.questions import load_questions
 from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder, fingerprint_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever
+from hybrid.tuning.memory import peak_memory_mb
 from hybrid.tuning.tree import Example
 from hybrid.types import Chunk, Hit, Pair, Question
 
@@ -79,18 +79,22 @@ def make_pairs(project: Project, work: Path) -> Counts:
     """Builds the pairs and exports them."""
     config = project.config
     index = Index.load(project.path("index"))
-    pairs = build_pairs(
-        documents=list(index.documents.values()),
-        chunks=index.chunks,
-        searcher=Retriever(index, _embedder(project)),
-        evaluation=load_questions(project.questions) if project.questions else [],
-        teacher=SyntaxTeacher(),
-        own=load_questions(project.own_pairs) if project.own_pairs else [],
-        journal=work / "drafts.jsonl",
-        config=config.pairs,
-        prompt=config.prompt,
-        seed=config.seed,
-    )
+    teacher = make_teacher(config, project.folder, work / "replies.jsonl")
+    try:
+        pairs = build_pairs(
+            documents=list(index.documents.values()),
+            chunks=index.chunks,
+            searcher=Retriever(index, _embedder(project)),
+            evaluation=load_examples(project.questions) if project.questions else [],
+            teacher=teacher,
+            own=load_examples(project.own_pairs) if project.own_pairs else [],
+            journal=work / "drafts.jsonl",
+            config=config.pairs,
+            prompt=config.prompt,
+            seed=config.seed,
+        )
+    finally:  # a run that fails or is interrupted has cost something too
+        sys.stderr.write(describe_figures(teacher.figures()))
     chunks = {chunk.id: chunk for chunk in index.chunks}
     for name, part in (("train", pairs.train), ("dev", pairs.dev)):
         export_pairs(work / "result", name, part, chunks, config.prompt)
@@ -155,7 +159,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
     """Answers the questions with every arm and writes the report."""
     config = project.config
     assert project.questions is not None  # Project.compare refuses without one
-    questions = _sample(load_questions(project.questions), config.compare.limit, config.seed)
+    questions = _sample(load_examples(project.questions, answered=True), config.compare.limit, config.seed)
     index = Index.load(project.path("index"))
     retriever = Retriever(index, _embedder(project))
     started = time.perf_counter()
@@ -193,7 +197,7 @@ def compare_arms(project: Project, work: Path) -> Counts:
         "questions": len(questions),
         "arms": order,
         "rag prompt": choices[0].name if choices else None,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": round(peak_memory_mb()),
     }
 
 
@@ -370,11 +374,6 @@ def _notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index
     return [note for note in (prompts, advice.power_note(comparison), missing) if note]
 
 
-def _peak_memory_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
-
-
 def export_model(project: Project, output: Path, arm: str) -> Path:
     """Merges an arm's adapter into its base and writes the model."""
     from hybrid.tuning.export import merge
@@ -382,3 +381,18 @@ def export_model(project: Project, output: Path, arm: str) -> Path:
     _require_adapter(project, arm)
     merge(project.model, project.path(f"tune/{arm}"), output)
     return output
+
+
+def export_examples(project: Project, output: Path, kinds: Sequence[str]) -> dict[str, int]:
+    """Writes the published pairs in formats of other tools."""
+    way_out = f"run: hybrid pairs --project {project.folder}"
+    made = read_manifest(project.path("pairs"))
+    if made is None:
+        raise ArtefactError(f"{project.folder} has no pairs; {way_out}")
+    index = Index.load(project.path("index"))
+    chunks = {chunk.id: chunk for chunk in index.chunks}
+    parts = {name: read_pairs(project.path("pairs") / f"{name}.jsonl") for name in ("train", "dev")}
+    used = {chunk for part in parts.values() for pair in part for chunk in (*pair.context, *pair.oracles)}
+    if not used <= chunks.keys():
+        raise ArtefactError(f"the pairs are older than the index; {way_out}")
+    return export_all(output, kinds, parts, chunks, project.config.prompt, made)

@@ -4,12 +4,13 @@ The rows go through the head in chunks of limited size. Each chunk's logits buff
 which is multiplied back at once, so the backward pass only scales what the forward pass has found.
 """
 
-import os
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from hybrid.kernels.dispatch import runs_triton
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -43,11 +44,6 @@ def linear_cross_entropy(
         hidden_MH, head_VH, targets_M, weights_M, softcap, chunk_bytes
     )
     return loss
-
-
-def backend(device: torch.device) -> str:
-    """Returns which implementation serves a device: "triton" or "torch"."""
-    return "triton" if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1" else "torch"
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -138,8 +134,8 @@ def softmax_gradient_(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor) -
         targets_C: Token of each row.
         weights_C: Weight of each row, in the dtype of the logits; 0 gives loss and gradient 0.
     """
-    if backend(logits_CV.device) == "triton" and logits_CV.dtype == torch.float32:
-        from hybrid.kernels.softmax_gradient import softmax_gradient_triton_
+    if runs_triton(logits_CV):
+        from hybrid.kernels.linear_cross_entropy_triton import softmax_gradient_triton_
 
         return softmax_gradient_triton_(logits_CV, targets_C, weights_C)
     return softmax_gradient_torch_(logits_CV, targets_C, weights_C)

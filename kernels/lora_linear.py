@@ -51,7 +51,7 @@ class _LoraLinear(torch.autograd.Function):
         y_MN.addmm_(xa_MR, b_NR.to(x.dtype).T, alpha=scale)
         ctx.save_for_backward(x_MK, xa_MR, a_RK, b_NR)
         ctx.weight, ctx.scale, ctx.x_shape = weight, scale, x.shape
-        return y_MN.view(*x.shape[:-1], -1)
+        return y_MN.view(*x.shape[:-1], y_MN.shape[1])
 
     @staticmethod
     @once_differentiable

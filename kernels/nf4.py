@@ -6,12 +6,13 @@ Each block's scale is an 8-bit code; the scales are quantised in blocks of 256 a
 ``weight = code_16[nibble] * scale``.
 """
 
-import os
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from hybrid.kernels.dispatch import runs_triton
 
 
 class NestedScale(NamedTuple):
@@ -39,6 +40,7 @@ def dequantize_nf4(
     blocksize: int,
     shape: tuple[int, ...],
     dtype: torch.dtype,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Returns the weight of the given shape and dtype.
 
@@ -49,12 +51,13 @@ def dequantize_nf4(
         blocksize: Weights per block.
         shape: Shape of the weight; its last pair is half used if the number of elements is odd.
         dtype: float32, float16 or bfloat16; rounded once, at the end.
+        out: Written and returned instead of a new tensor; of that shape and dtype, its rows strided if it has two axes.
     """
-    if packed.is_cuda or os.environ.get("TRITON_INTERPRET") == "1":
+    if runs_triton(code_16):
         from hybrid.kernels.nf4_triton import dequantize_nf4_triton
 
-        return dequantize_nf4_triton(packed, code_16, scale, blocksize, shape, dtype)
-    return dequantize_nf4_torch(packed, code_16, scale, blocksize, shape, dtype)
+        return dequantize_nf4_triton(packed, code_16, scale, blocksize, shape, dtype, out)
+    return dequantize_nf4_torch(packed, code_16, scale, blocksize, shape, dtype, out)
 
 
 def dequantize_nf4_torch(
@@ -64,6 +67,7 @@ def dequantize_nf4_torch(
     blocksize: int,
     shape: tuple[int, ...],
     dtype: torch.dtype,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The torch twin of `dequantize_nf4`."""
     elements = torch.Size(shape).numel()
@@ -72,7 +76,8 @@ def dequantize_nf4_torch(
     values = pairs_256.index_select(0, packed.reshape(-1).int()).view(torch.float32)[:elements]
     scales_B1 = block_scales(scale).reshape(-1, 1)
     padded = pad(values, (0, scales_B1.numel() * blocksize - elements))
-    return padded.reshape(-1, blocksize).mul(scales_B1).reshape(-1)[:elements].to(dtype).reshape(shape)
+    weight = padded.reshape(-1, blocksize).mul(scales_B1).reshape(-1)[:elements].reshape(shape)
+    return weight.to(dtype) if out is None else out.copy_(weight)
 
 
 def block_scales(scale: NestedScale | Tensor) -> Tensor:

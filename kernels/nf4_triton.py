@@ -24,7 +24,10 @@ def _dequantize_nf4(
     elements,
     blocksize,
     nested_blocksize,
+    width,
+    stride,
     NESTED: tl.constexpr,
+    STRIDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -39,7 +42,10 @@ def _dequantize_nf4(
         scale = level * tl.load(absmax + block // nested_blocksize, mask=inside, other=0.0) + tl.load(offset)
     else:
         scale = tl.load(absmax + block, mask=inside, other=0.0)
-    tl.store(out + element, (value * scale).to(out.dtype.element_ty), mask=inside)
+    place = element
+    if STRIDED:
+        place = element // width * stride + element % width
+    tl.store(out + place, (value * scale).to(out.dtype.element_ty), mask=inside)
 
 
 def dequantize_nf4_triton(
@@ -49,9 +55,10 @@ def dequantize_nf4_triton(
     blocksize: int,
     shape: tuple[int, ...],
     dtype: torch.dtype,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Returns the weight; see `dequantize_nf4`."""
-    out = torch.empty(shape, dtype=dtype, device=packed.device)
+    out = torch.empty(shape, dtype=dtype, device=packed.device) if out is None else out.view(shape)
     elements = out.numel()
     nested = isinstance(scale, NestedScale)
     parts = scale if isinstance(scale, NestedScale) else NestedScale(packed, code_16, scale, code_16, 1)
@@ -68,7 +75,10 @@ def dequantize_nf4_triton(
             elements,
             blocksize,
             parts.blocksize,
+            out.shape[-1],
+            out.stride(0),
             NESTED=nested,
+            STRIDED=not out.is_contiguous(),
             BLOCK=BLOCK,
             enable_fp_fusion=False,
         )

@@ -10,17 +10,18 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from hybrid.config import Config, apply_override, config_from_dict, config_to_yaml, load_config
+from hybrid.config import Config, TeacherConfig, apply_override, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ConfigError
 
 SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
-CLASSES = [Config, *(typing.get_type_hints(Config)[name] for name in SECTIONS)]
+CLASSES = [Config, *(typing.get_type_hints(Config)[name] for name in SECTIONS), TeacherConfig]
 
 
-def _keys() -> list[str]:
-    top = [f.name for f in dataclasses.fields(Config) if f.name not in SECTIONS]
-    hints = typing.get_type_hints(Config)
-    return top + [f"{section}.{f.name}" for section in SECTIONS for f in dataclasses.fields(hints[section])]
+def _keys(kind: Any = Config, prefix: str = "") -> list[str]:
+    hints = typing.get_type_hints(kind)
+    nested = [f.name for f in dataclasses.fields(kind) if dataclasses.is_dataclass(hints[f.name])]
+    keys = [prefix + f.name for f in dataclasses.fields(kind) if f.name not in nested]
+    return keys + [key for name in nested for key in _keys(hints[name], f"{prefix}{name}.")]
 
 
 def _get(config: Config, key: str) -> Any:
@@ -69,6 +70,11 @@ def test_the_sections_are_found() -> None:
 
 def test_defaults_survive_yaml(tmp_path: Path) -> None:
     assert load_config(_write(tmp_path, config_to_yaml(Config()))) == Config()
+
+
+def test_the_model_of_a_teacher_is_written_only_where_it_is_set() -> None:
+    assert "teacher_model" not in config_to_yaml(Config())
+    assert "teacher_model" in config_to_yaml(config_from_dict({"pairs": {"teacher_model": {"model": "x"}}}))
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -121,6 +127,8 @@ def test_an_unknown_key_names_the_nearest(text: str, unknown: str, nearest: str,
         ("pairs:\n  p_absent: 1.5", "pairs.p_absent is 1.5; it must lie between 0 and 1"),
         ("pairs:\n  p_absent: .nan", "pairs.p_absent is nan"),
         ("pairs:\n  oracle_in_top: -5", "pairs.oracle_in_top is -5"),
+        ("pairs:\n  teacher: gpt", "pairs.teacher is 'gpt'; it can be syntax, model, endpoint"),
+        ("pairs:\n  teacher_model: {concurrency: 0}", "pairs.teacher_model.concurrency is 0"),
         ("index:\n  overlap_tokens: 5000", "index.overlap_tokens is 5000"),
         ("index:\n  chunk_tokens: 15", "index.chunk_tokens is 15"),
         ("index:\n  chunk_tokens: 64\n  overlap_tokens: 33", "index.overlap_tokens is 33"),

@@ -1,143 +1,105 @@
 """Attention of context trees, and its registration with transformers under the name `hybrid_tree`.
 
-The layout of a row reaches the attention function as a keyword argument of the model call:
-``body(input_ids=..., position_ids=..., layout=batch.layout)``.
+Who sees whom in a row reaches the attention function as a keyword argument of the model call:
+``body(input_ids=..., position_ids=..., tree=tree_mask(batch, ...))``.
 """
 
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.batch import TreeLayout, TreeSpan, positions, segments, visible_mask
+from hybrid.kernels.interval_attention import Intervals, interval_attention, plan_intervals
+from hybrid.kernels.interval_attention_flex import FlexPlan, flex_interval_attention, plan_flex
+from hybrid.tuning.batch import TreeBatch, TreeLayout, visible_mask
+from hybrid.tuning.sdpa import attend_by_tree, attend_densely
+from hybrid.tuning.settings import AttentionBackend
 
 NAME = "hybrid_tree"
+Backend = Literal["sdpa", "flex", "triton"]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeMask:
+    """Who sees whom in a row; made once and used by every layer.
+
+    Attributes:
+        layout: Spans of the trees, which `sdpa` reads.
+        segments: [L, 3] of `TreeBatch`, which the other backends read.
+        positions: [L].
+        rows: [R] tokens that predict.
+        backend: What computes attention.
+        plans: What the backend made of the segments, for each window and for all or the predicting rows; filled by the
+            first layer that needs it.
+    """
+
+    layout: TreeLayout
+    segments: Tensor
+    positions: Tensor
+    rows: Tensor
+    backend: Backend
+    plans: dict[tuple[bool, int | None], Intervals | FlexPlan] = field(default_factory=dict)
+
+
+def resolve_backend(backend: AttentionBackend, device: torch.device) -> Backend:
+    """Returns what "auto" stands for on a device."""
+    if backend != "auto":
+        return backend
+    return "triton" if device.type == "cuda" else "sdpa"
+
+
+def tree_mask(batch: TreeBatch, backend: Backend) -> TreeMask:
+    """Returns who sees whom in a batch, on the device of the batch."""
+    return TreeMask(batch.layout, batch.segments, batch.position_ids[0], batch.rows, backend)
 
 
 def tree_attention(
-    q_BHLD: Tensor,
+    q_BHMD: Tensor,
     k_BKLD: Tensor,
     v_BKLD: Tensor,
-    layout: TreeLayout,
+    tree: TreeMask,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
     """Attends within each tree: prefix rows causally, branch rows to the prefix and causally to their own branch.
 
-    The branches of a tree are padded to one batch `[G, s]` beside copies of the prefix keys: on two cores with P=450,
-    s=40, G=12 this took half the time of one dense masked call, forward and backward, and a quarter of two flash
-    passes merged by their log-sum-exp.
-
     Args:
-        q_BHLD: Queries, [1, heads, L, dim].
+        q_BHMD: Queries, [1, heads, L, dim], or [1, heads, R, dim] for the predicting rows alone.
         k_BKLD: Keys, [1, key-value heads, L, dim].
         v_BKLD: Values, as the keys.
-        layout: Spans that cover all L tokens.
+        tree: Of a row of L tokens.
         scale: Factor of the scores.
-        window: A token sees this many positions, itself included; a tree that is longer is computed densely.
-        softcap: Scores s become ``softcap * tanh(s / softcap)``, computed densely.
+        window: A token sees this many positions, itself included.
+        softcap: Scores s become ``softcap * tanh(s / softcap)``.
 
     Returns:
-        [1, heads, L, dim].
+        As the queries.
     """
-    outputs = []
-    for tree in layout.trees:
-        narrow = window if window is not None and window < tree.prefix + max(tree.branches) else None
-        if narrow is None and softcap is None:
-            outputs.append(_attend(q_BHLD, k_BKLD, v_BKLD, tree, scale))
-        else:
-            outputs.append(_attend_densely(q_BHLD, k_BKLD, v_BKLD, tree, scale, narrow, softcap))
-    return torch.cat(outputs, dim=2)
+    pruned = q_BHMD.shape[2] != k_BKLD.shape[2]
+    if tree.backend != "sdpa":
+        plan = _plan(tree, pruned, window, q_BHMD.shape[3])
+        if isinstance(plan, FlexPlan):
+            return flex_interval_attention(q_BHMD, k_BKLD, v_BKLD, plan, scale, window=window, softcap=softcap)
+        return interval_attention(q_BHMD, k_BKLD, v_BKLD, plan, scale, window=window, softcap=softcap)
+    if pruned:
+        mask_RL = visible_mask(tree.segments, tree.rows)
+        if window is not None:
+            mask_RL &= tree.positions[tree.rows].unsqueeze(-1) - tree.positions < window
+        return attend_densely(q_BHMD, k_BKLD, v_BKLD, mask_RL, scale, softcap)
+    return attend_by_tree(q_BHMD, k_BKLD, v_BKLD, tree.layout, scale, window, softcap)
 
 
-def _attend_densely(
-    q: Tensor, k: Tensor, v: Tensor, tree: TreeSpan, scale: float, window: int | None, softcap: float | None
-) -> Tensor:
-    """Every score of the tree at once, for what the fused kernels cannot do; the tree's mask says who sees whom."""
-    part = slice(tree.start, tree.start + tree.prefix + sum(tree.branches))
-    groups = q.shape[1] // k.shape[1]
-    keys_BHTD, values_BHTD = (x[:, :, part].repeat_interleave(groups, dim=1) for x in (k, v))
-    mask_TT = _tree_mask(replace(tree, start=0), window, q.device)
-    if softcap is None:
-        return scaled_dot_product_attention(q[:, :, part], keys_BHTD, values_BHTD, attn_mask=mask_TT, scale=scale)
-    scores_BHTT = q[:, :, part] @ keys_BHTD.transpose(2, 3) * scale
-    scores_BHTT = (softcap * torch.tanh(scores_BHTT / softcap)).masked_fill(~mask_TT, -torch.inf)
-    # As in transformers: the softmax of low precision scores is taken in float32.
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return scores_BHTT.softmax(dim=-1, dtype=wide).to(q.dtype) @ values_BHTD
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, tree: TreeSpan, scale: float) -> Tensor:
-    start, fork = tree.start, tree.start + tree.prefix
-    end = fork + sum(tree.branches)
-    if not tree.prefix and len(tree.branches) == 1:
-        return _causal(q[:, :, start:end], k[:, :, start:end], v[:, :, start:end], scale)
-    prefix_BHPD = _causal(q[:, :, start:fork], k[:, :, start:fork], v[:, :, start:fork], scale)
-    own_GHsD = _pad(q[:, :, fork:end], tree.branches)
-    keys_GKTD = torch.cat([_repeat(k[:, :, start:fork], tree), _pad(k[:, :, fork:end], tree.branches)], dim=2)
-    values_GKTD = torch.cat([_repeat(v[:, :, start:fork], tree), _pad(v[:, :, fork:end], tree.branches)], dim=2)
-    if q.is_cuda:  # CUDA has no fused kernel for a mask together with grouped heads
-        groups = q.shape[1] // k.shape[1]
-        keys_GKTD, values_GKTD = keys_GKTD.repeat_interleave(groups, 1), values_GKTD.repeat_interleave(groups, 1)
-    mask_sT = _branch_mask(tree.prefix, max(tree.branches), q.device)
-    out_GHsD = scaled_dot_product_attention(
-        own_GHsD, keys_GKTD, values_GKTD, attn_mask=mask_sT, scale=scale, enable_gqa=not q.is_cuda
-    )
-    return torch.cat([prefix_BHPD, _unpad(out_GHsD, tree.branches)], dim=2)
-
-
-def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-
-
-def _repeat(prefix_BKPD: Tensor, tree: TreeSpan) -> Tensor:
-    return prefix_BKPD.expand(len(tree.branches), -1, -1, -1)
-
-
-def _pad(heads_BHSD: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """[1, heads, sum of lengths, dim] -> [G, heads, longest, dim], padded with zeros."""
-    rows_SHD = heads_BHSD[0].transpose(0, 1)
-    grid = (len(lengths), max(lengths))
-    if len(set(lengths)) > 1:
-        empty = rows_SHD.new_zeros((grid[0] * grid[1], *rows_SHD.shape[1:]))
-        rows_SHD = empty.index_copy(0, _slots(lengths, rows_SHD.device), rows_SHD)
-    return rows_SHD.reshape(*grid, *rows_SHD.shape[1:]).transpose(1, 2)
-
-
-def _unpad(heads_GHsD: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """The inverse of `_pad`."""
-    rows_SHD = heads_GHsD.transpose(1, 2).flatten(0, 1)
-    if len(set(lengths)) > 1:
-        rows_SHD = rows_SHD.index_select(0, _slots(lengths, rows_SHD.device))
-    return rows_SHD.transpose(0, 1).unsqueeze(0)
-
-
-@lru_cache(maxsize=256)
-def _slots(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    """Returns where each branch row lies in the padded grid; cached, as every layer of a step asks for the same."""
-    longest = max(lengths)
-    return torch.cat([torch.arange(n) + index * longest for index, n in enumerate(lengths)]).to(device)
-
-
-@lru_cache(maxsize=256)
-def _branch_mask(prefix: int, longest: int, device: torch.device) -> Tensor:
-    """Returns the [s, P + s] mask of a branch; padding follows a branch's own tokens, so causality hides it."""
-    return torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
-
-
-@lru_cache(maxsize=16)  # dense masks are large; these cover the trees of a row in both kinds of layer
-def _tree_mask(tree: TreeSpan, window: int | None, device: torch.device) -> Tensor:
-    """Returns the [T, T] mask of a tree that starts at 0, narrowed to a window of positions if there is one."""
-    mask_TT = visible_mask(segments(tree).to(device))
-    if window is None:
-        return mask_TT
-    position_T = positions(tree).to(device)
-    return mask_TT & (position_T.unsqueeze(-1) - position_T < window)
+def _plan(tree: TreeMask, pruned: bool, window: int | None, head_dim: int) -> Intervals | FlexPlan:
+    key = (pruned, window)
+    if key not in tree.plans:
+        rows = tree.rows if pruned else None
+        intervals = plan_intervals(tree.segments, tree.positions, rows, head_dim=head_dim, window=window)
+        tree.plans[key] = plan_flex(intervals) if tree.backend == "flex" else intervals
+    return tree.plans[key]
 
 
 def attention_forward(
@@ -148,31 +110,31 @@ def attention_forward(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    layout: TreeLayout,
+    tree: TreeMask,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Adapts `tree_attention` to transformers: heads before tokens in, tokens before heads out."""
-    output_BHLD = tree_attention(query, key, value, layout, scaling, sliding_window, softcap)
+    output_BHLD = tree_attention(query, key, value, tree, scaling, sliding_window, softcap)
     return output_BHLD.transpose(1, 2), None
 
 
 def no_mask(*_: object, **__: object) -> None:
-    """Builds no mask: the layout says who sees whom."""
+    """Builds no mask: the `tree` says who sees whom."""
 
 
 def check_supported(config: PreTrainedConfig) -> None:
     """Refuses models whose attention or logits are not reproduced here.
 
     Raises:
-        TrainingError: The model scales its logits or has layers that are neither full nor sliding attention; the
-            message names the setting.
+        TrainingError: The model scales its logits, drops attention weights out, or has layers that are neither full nor
+            sliding attention; the message names the setting.
     """
     values = config.to_dict()
     name = values.get("model_type")
-    for key in ("logit_scale", "logits_scaling"):
-        if values.get(key) not in (None, 1, 1.0):
+    for key, neutral in (("logit_scale", 1), ("logits_scaling", 1), ("attention_dropout", 0)):
+        if values.get(key) not in (None, neutral):
             raise TrainingError(f"tuning does not support {name!r} models with {key} = {values[key]!r} yet")
     others = sorted(set(values.get("layer_types") or ()) - {"full_attention", "sliding_attention"})
     if others:

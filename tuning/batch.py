@@ -39,7 +39,8 @@ class TreeBatch(NamedTuple):
         position_ids: [1, L]; each branch starts at the length of its prefix.
         segments: [L, 3] prefix start, prefix end, own start: a token sees [prefix start, prefix end) and from its own
             start to itself.
-        predict_index: [M] rows that predict a target; a prefix row that starts several answers repeats.
+        rows: [R] tokens that predict one or more targets, ascending.
+        predict_index: [M] which of `rows` predicts each target; a prefix row that starts several answers repeats.
         targets: [M] token to predict.
         weights: [M] float32 weight of each prediction.
         layout: The same spans as host integers.
@@ -48,6 +49,7 @@ class TreeBatch(NamedTuple):
     input_ids: Tensor
     position_ids: Tensor
     segments: Tensor
+    rows: Tensor
     predict_index: Tensor
     targets: Tensor
     weights: Tensor
@@ -71,11 +73,13 @@ def collate(row: Row) -> TreeBatch:
             first = own + len(branch.prompt_ids) - 1 if branch.prompt_ids else start + prefix - 1
             predict_M += [first, *range(own + len(branch.prompt_ids), own + branch.tokens - 1)]
             targets_M += branch.answer_ids
+    rows_R, predict_index_M = torch.unique(torch.tensor(predict_M), return_inverse=True)
     return TreeBatch(
         input_ids=torch.tensor([ids_L]),
         position_ids=torch.cat([positions(span) for span in spans]).unsqueeze(0),
         segments=torch.cat([segments(span) for span in spans]),
-        predict_index=torch.tensor(predict_M),
+        rows=rows_R,
+        predict_index=predict_index_M,
         targets=torch.tensor(targets_M),
         weights=torch.ones(len(targets_M)),
         layout=TreeLayout(tuple(spans)),
@@ -99,14 +103,15 @@ def segments(span: TreeSpan) -> Tensor:
 
 def to_device(batch: TreeBatch, device: torch.device) -> TreeBatch:
     """Moves the tensors of a batch."""
-    ids, positions, segments, index, targets, weights = (tensor.to(device) for tensor in batch[:-1])
-    return TreeBatch(ids, positions, segments, index, targets, weights, batch.layout)
+    ids, positions, segments, rows, index, targets, weights = (tensor.to(device) for tensor in batch[:-1])
+    return TreeBatch(ids, positions, segments, rows, index, targets, weights, batch.layout)
 
 
-def visible_mask(segments_L3: Tensor) -> Tensor:
-    """Returns the boolean [L, L] mask of what each token sees: the definition that fast attention is tested against."""
+def visible_mask(segments_L3: Tensor, rows_R: Tensor | None = None) -> Tensor:
+    """Returns the boolean [R, L] mask of what each token, or each of some, sees: the definition of tree attention."""
     key_L = torch.arange(len(segments_L3), device=segments_L3.device)
-    prefix_start, prefix_end, own = segments_L3.T.unsqueeze(-1)
-    in_prefix_LL: Tensor = (key_L >= prefix_start) & (key_L < prefix_end)
-    in_branch_LL: Tensor = (key_L >= own) & (key_L <= key_L.unsqueeze(-1))
-    return in_prefix_LL | in_branch_LL
+    token_R = key_L if rows_R is None else rows_R
+    prefix_start, prefix_end, own = segments_L3[token_R].T.unsqueeze(-1)
+    in_prefix_RL: Tensor = (key_L >= prefix_start) & (key_L < prefix_end)
+    in_branch_RL: Tensor = (key_L >= own) & (key_L <= token_R.unsqueeze(-1))
+    return in_prefix_RL | in_branch_RL

@@ -2,10 +2,12 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import bitsandbytes as bnb
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel
 from hybrid.errors import TrainingError
 from hybrid.kernels.lora_linear import lora_linear
 from hybrid.kernels.nf4 import NestedScale, dequantize_nf4
+from hybrid.kernels.stacked_lora_linear import Adapter, stack_packed, stack_weights, stacked_lora_linear
 from hybrid.tuning.settings import TuneSettings
 
 FUSED = "lora_linear"
@@ -83,23 +86,58 @@ def why_not_fused(layer: lora.LoraLayer) -> str | None:
     return next((reason for reason, refused in refusals.items() if refused), None)
 
 
+def stacked_linears(layers: Sequence[nn.Module]) -> Callable[[Tensor], Tensor] | None:
+    """Returns one product in place of LoRA linears that read the same input, or None where it would not be the same.
+
+    Weights that are not packed move into one buffer, of which the parameters become views.
+    """
+    adapted = [layer for layer in layers if isinstance(layer, lora.LoraLayer) and why_not_fused(layer) is None]
+    bases = [layer.get_base_layer() for layer in adapted]
+    kinds = {(type(base), base.bias is None) for base in bases}
+    if len(adapted) < len(layers) or len(kinds) > 1:
+        return None
+    adapters = [_adapter(layer) for layer in adapted]
+    rank = sum(len(adapter.a_RK) for adapter in adapters)
+    ((kind, no_bias),) = kinds
+    if kind is bnb.nn.Linear4bit:
+        outputs, first = [base.out_features for base in bases], bases[0]
+        dtype, device = first.weight.quant_state.dtype, first.weight.device
+        weight = stack_packed([_unpacker(base) for base in bases], outputs, first.in_features, rank, dtype, device)
+    else:
+        weight = stack_weights([base.weight for base in bases], rank)
+        for index, base in enumerate(bases):
+            base.weight.data = weight.member(index)
+    bias_N = None if no_bias else torch.cat([base.bias.detach() for base in bases])
+    return lambda x: stacked_lora_linear(x, weight, bias_N, adapters)
+
+
 def base_weight(layer: nn.Linear) -> Callable[[], Tensor]:
     """Returns a function that gives the weight of a frozen linear layer, dequantised anew if it is packed."""
     weight = layer.weight
     if not isinstance(weight, bnb.nn.Params4bit):
         return lambda: weight
+    return _unpacker(layer)
+
+
+def _unpacker(layer: nn.Linear) -> Callable[..., Tensor]:
+    """Returns a function that dequantises a packed weight, into `out` if it is given one."""
+    weight: bnb.nn.Params4bit = layer.weight
     state = weight.quant_state
     nested = state.state2
     scale = NestedScale(state.absmax, nested.code, nested.absmax, state.offset, nested.blocksize)
-    return lambda: dequantize_nf4(weight.data, state.code, scale, state.blocksize, tuple(state.shape), state.dtype)
+    return partial(dequantize_nf4, weight.data, state.code, scale, state.blocksize, tuple(state.shape), state.dtype)
 
 
 def _fused_forward(layer: lora.LoraLayer) -> Callable[[Tensor], Tensor]:
-    (name,) = layer.active_adapters
     base = layer.get_base_layer()
     weight, bias = base_weight(base), base.bias
-    a_RK, b_NR, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-    return lambda x: lora_linear(x, weight, bias, a_RK, b_NR, scale)
+    adapter = _adapter(layer)
+    return lambda x: lora_linear(x, weight, bias, *adapter)
+
+
+def _adapter(layer: lora.LoraLayer) -> Adapter:
+    (name,) = layer.active_adapters
+    return Adapter(layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
 
 
 def _report(reasons: list[str | None]) -> dict[str, str]:

@@ -8,6 +8,9 @@ from hybrid.errors import ConfigError
 Method = Literal["qlora", "lora", "full"]
 Weights = Literal["auto", "nf4", "resident"]
 Kernels = Literal["auto", "required"]
+AttentionBackend = Literal["auto", "sdpa", "flex", "triton"]
+Checkpointing = Literal["auto", "none", "selective", "full"]
+Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Scheduler = Literal["cosine", "linear", "constant"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -33,13 +36,19 @@ class TuneSettings:
         max_grad_norm: Gradients are clipped to this norm; 0 switches clipping off.
         max_tokens: Most tokens of a row, every shared token counted once.
         trees_per_step: Contexts per optimiser step, on average at least; rows are accumulated until it is reached.
+        min_steps: A run that would have fewer optimiser steps per epoch takes fewer contexts a step instead.
         min_shared_tokens: Examples of a group share a prefix only if it has this many tokens.
         share_contexts: False trains every example on its own, with the same loss and gradients.
         dtype: Data type of the computation; `auto` is bfloat16 where the hardware multiplies it, else float32. Full
             tuning under `auto` is always float32, as its weights are the optimiser's master copy.
-        gradient_checkpointing: Recompute each layer in the backward pass: less memory, about a third more time.
-        kernels: `auto` trains a layer that the fast path does not cover by PEFT's own forward and says so; `required`
-            refuses.
+        checkpointing: What the backward pass computes again instead of keeping it: `none`; `selective`, the gate and
+            up products of the MLP; `full`, every layer. `auto` takes the first of these whose predicted memory fits.
+        optimizer: `adamw` (fused), or `paged_adamw_8bit` of bitsandbytes, whose moments take a quarter of the memory
+            and move to the host when the GPU is full.
+        attention: Which implementation of shared-context attention runs; `auto` is `triton` on a GPU and `sdpa` on a
+            CPU.
+        kernels: `auto` trains a layer that the fast path does not cover by the forward pass of transformers or PEFT and
+            says so; `required` refuses.
         save_steps: Optimiser steps between checkpoints.
         loggers: Experiment loggers that receive the metrics, as the Trainer's `report_to` names them.
     """
@@ -57,11 +66,14 @@ class TuneSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_tokens: int = 1024
-    trees_per_step: int = 2
+    trees_per_step: int = 8
+    min_steps: int = 32
     min_shared_tokens: int = 16
     share_contexts: bool = True
     dtype: DtypeName = "auto"
-    gradient_checkpointing: bool = False
+    checkpointing: Checkpointing = "auto"
+    optimizer: Optimizer = "adamw"
+    attention: AttentionBackend = "auto"
     kernels: Kernels = "auto"
     save_steps: int = 50
     loggers: tuple[str, ...] = ()
@@ -77,10 +89,13 @@ class TuneSettings:
             ("weights", Weights),
             ("scheduler", Scheduler),
             ("dtype", DtypeName),
+            ("checkpointing", Checkpointing),
+            ("optimizer", Optimizer),
+            ("attention", AttentionBackend),
             ("kernels", Kernels),
         ):
             _choice(name, getattr(self, name), get_args(kind))
-        for name in ("rank", "alpha", "max_tokens", "trees_per_step", "min_shared_tokens", "save_steps"):
+        for name in ("rank", "alpha", "max_tokens", "trees_per_step", "min_steps", "min_shared_tokens", "save_steps"):
             _whole(name, getattr(self, name))
         _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")

@@ -2,12 +2,11 @@
 
 import hashlib
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from hybrid.errors import ConfigError, TrainingError
-from hybrid.kernels import linear_cross_entropy
 from hybrid.tuning import attention
 from hybrid.tuning import checkpoints as saved
 from hybrid.tuning.batch import TreeBatch, collate
-from hybrid.tuning.lora import attach_adapter, fused_lora
-from hybrid.tuning.loss import check_parity, row_loss
+from hybrid.tuning.fast_paths import fast_paths
+from hybrid.tuning.lora import attach_adapter
+from hybrid.tuning.loss import check_parity, parity_tree, row_loss, separate_gradients, shared_gradients
+from hybrid.tuning.memory import HEADROOM, Choice, choose_checkpointing, free_memory_mb, largest_row, peak_memory_mb
 from hybrid.tuning.model import (
     TunedRecord,
     compute_dtype,
@@ -34,8 +34,11 @@ from hybrid.tuning.model import (
     save_tokenizer,
     write_record,
 )
-from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.settings import AttentionBackend, Optimizer, TuneSettings
+from hybrid.tuning.shape import load_shape
 from hybrid.tuning.tree import ContextTree, Example, Row, TreeStats, build_trees, pack_rows, tree_stats
+
+_OPTIMIZERS: dict[Optimizer, str] = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,17 @@ class TreeTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        arguments: TrainingArguments,
+        rows: Sequence[Row],
+        backend: AttentionBackend = "auto",
+    ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=_Rows(rows), data_collator=_collate_one)
         self.remove_callback(PrinterCallback)  # prints to stdout, which belongs to the caller
         self.progress = tqdm(desc="tune", unit="step", file=sys.stderr, disable=None)
+        self.backend = backend
         self.tokens = 0
         self.answer_tokens = 0
 
@@ -109,7 +119,7 @@ class TreeTrainer(Trainer):
         batch = TreeBatch(**{**inputs, "weights": inputs["weights"] / num_items_in_batch})
         self.tokens += batch.input_ids.numel()
         self.answer_tokens += batch.targets.numel()
-        return row_loss(self.model, batch)
+        return row_loss(self.model, batch, self.backend)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Passes metrics to the loggers and the progress bar, and stops a run that has diverged."""
@@ -161,22 +171,21 @@ def tune(
     weights = resolve_weights(settings.weights, device) if settings.method == "qlora" else "resident"
     set_seed(seed)
     model = prepare_model(model_path, settings, dtype, device)
+    choice = plan_memory(model, model_path, rows, settings)
+    chosen = replace(settings, checkpointing=choice.checkpointing)
     last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
-    trainer = _trainer(model, training_arguments(settings, seed, checkpoints, len(rows), len(trees)), rows)
+    reference = separate_gradients(model, parity_tree(trees))
     with ExitStack() as stack:
-        required = settings.kernels == "required"
-        kernels = stack.enter_context(fused_lora(model, required=required)) if settings.method != "full" else {}
+        kernels = stack.enter_context(fast_paths(model, chosen))
+        check_parity(shared_gradients(model, parity_tree(trees), settings.attention), reference, model)
+        arguments = training_arguments(settings, seed, checkpoints, len(rows), len(trees))
+        trainer = _trainer(model, arguments, rows, settings.attention)
         stack.callback(trainer.progress.close)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         seconds = time.perf_counter() - started
     _save(model, model_path, output, settings)
     write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
-    fast_paths = {
-        "attention": attention.NAME,
-        "loss": f"linear_cross_entropy ({linear_cross_entropy.backend(device)})",
-        **kernels,
-    }
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return TuneResult(
         loss_first=losses[0],
@@ -186,8 +195,8 @@ def tune(
         tokens=trainer.tokens,
         answer_tokens=trainer.answer_tokens,
         stats=tree_stats(trees),
-        peak_memory_mb=_peak_memory_mb(device),
-        kernels=fast_paths,
+        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mb(),
+        kernels={**kernels, "checkpointing": str(choice), "optimizer": _OPTIMIZERS[settings.optimizer]},
         weights=weights,
         dtype=dtype_name(dtype),
     )
@@ -214,15 +223,36 @@ def training_dtype(settings: TuneSettings, device: torch.device) -> torch.dtype:
 def prepare_model(
     model_path: Path | str, settings: TuneSettings, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel | PeftModel:
-    """Loads a base model, gives it tree attention and, unless all weights are tuned, adapters."""
+    """Loads a base model, gives it tree attention and, unless all weights are tuned, adapters.
+
+    Raises:
+        ConfigError: The settings name an attention backend that the device has not.
+        TrainingError: The model is not supported.
+        ModelError: The model cannot be loaded.
+    """
+    if settings.attention in ("flex", "triton") and device.type != "cuda":
+        raise ConfigError(f"tune.attention is {settings.attention!r}, which needs a CUDA GPU; set it to auto or sdpa")
     model = load_base(model_path, method=settings.method, weights=settings.weights, dtype=dtype, device=device)
     attention.check_supported(model.config)
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    check_parity(model.train())
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    model.train()
     return model if settings.method == "full" else attach_adapter(model, settings)
+
+
+def plan_memory(
+    model: PreTrainedModel | PeftModel, model_path: Path | str, rows: Sequence[Row], settings: TuneSettings
+) -> Choice:
+    """Decides what the backward pass computes again, from the memory that the loaded model and its optimiser leave."""
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    device = model.device
+    free_mb = torch.cuda.mem_get_info(device)[0] / 2**20 if device.type == "cuda" else free_memory_mb()
+    row = largest_row(rows)
+    if attention.resolve_backend(settings.attention, device) != "sdpa":
+        row = row._replace(copied_keys=0)
+    moments = 0.5 if settings.optimizer == "paged_adamw_8bit" else 2.0
+    room_mb = HEADROOM * free_mb - (1 + moments) * trained / 2**20
+    return choose_checkpointing(load_shape(Path(model_path)), row, settings, model.dtype.itemsize, room_mb)
 
 
 def training_arguments(
@@ -234,18 +264,20 @@ def training_arguments(
         ConfigError: A logger is unknown.
         TrainingError: Several processes were started.
     """
+    # Small runs need steps more than they need large ones.
+    per_step = min(settings.trees_per_step, max(1, trees // settings.min_steps))
     warm_constant = settings.scheduler == "constant" and settings.warmup_ratio > 0
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=min(rows, math.ceil(settings.trees_per_step * rows / trees)),
+        gradient_accumulation_steps=min(rows, math.ceil(per_step * rows / trees)),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup" if warm_constant else settings.scheduler,
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused",
+        optim=_OPTIMIZERS[settings.optimizer],
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=2,
@@ -283,9 +315,11 @@ def _collate_one(rows: list[Row]) -> dict[str, Any]:
     return collate(row)._asdict()
 
 
-def _trainer(model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row]) -> TreeTrainer:
+def _trainer(
+    model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row], backend: AttentionBackend
+) -> TreeTrainer:
     try:
-        return TreeTrainer(model, arguments, rows)
+        return TreeTrainer(model, arguments, rows, backend)
     except (ValueError, RuntimeError, ImportError) as error:
         if arguments.report_to:
             raise ConfigError(f"tune.loggers {arguments.report_to} cannot be used: {error}") from error
@@ -301,10 +335,3 @@ def _save(model: PreTrainedModel | PeftModel, model_path: Path | str, output: Pa
 
 def _plan(rows: Sequence[Row], settings: TuneSettings, seed: int, model_path: Path | str) -> str:
     return hashlib.sha256(repr((rows, settings, seed, str(model_path))).encode()).hexdigest()
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -12,7 +12,7 @@ from typing import Any
 
 from hybrid.assistant import Assistant
 from hybrid.config import apply_override
-from hybrid.errors import HybridError
+from hybrid.errors import ConfigError, HybridError
 from hybrid.plan import Plan
 from hybrid.project import Project, Report, StageResult
 from hybrid.types import Answer
@@ -32,7 +32,7 @@ def init(options: Namespace) -> None:
 
 def stage(options: Namespace) -> None:
     """`hybrid run`, `index`, `pairs`, `tune` and `compare`."""
-    project = Project.open(options.project, options.set)
+    project = Project.open(options.project, [*options.set, *_examples(options)])
     done = getattr(project, options.stage)(force=options.force)
     results = done if isinstance(done, list) else [done]
     compared = any(result.stage == "compare" for result in results)
@@ -46,6 +46,15 @@ def stage(options: Namespace) -> None:
         print(f"\n{format_table(report)}\n\n{report.verdict}\n\nreport: {report.folder / 'report.html'}")
     elif options.stage == "run":
         print("no question file is set, so nothing was compared; try: hybrid ask")
+
+
+def _examples(options: Namespace) -> list[str]:
+    """`--from FILE` as the setting it stands for, which like `--set` holds for one command."""
+    if options.examples is None:
+        return []
+    setting = json.dumps(str(options.examples.resolve()), ensure_ascii=False)
+    sys.stderr.write(f"for later commands set pairs.file to {setting} in {options.project / 'hybrid.yaml'}\n")
+    return [f"pairs.file={setting}"]
 
 
 def _stage_json(result: StageResult) -> dict[str, Any]:
@@ -72,6 +81,9 @@ def _stage_line(result: StageResult) -> str:
     facts = ", ".join(
         f"{key.replace('_', ' ')} {_number(result.manifest[key])}" for key in shown if key in result.manifest
     )
+    if stats := result.manifest.get("stats"):
+        saved = stats["separate_tokens"] / stats["unique_tokens"]
+        facts += f", {stats['mean_branches']:.1f} examples per context, {saved:.1f} times fewer tokens by sharing"
     state = "fresh, skipped" if result.skipped else f"done in {result.manifest['seconds']:.0f} s"
     kernels = "; ".join(f"{kind}: {what}" for kind, what in result.manifest.get("kernels", {}).items())
     return f"{result.stage:<12} {state} ({facts})" + (f"\n{'':<12} {kernels}" if kernels else "")
@@ -234,11 +246,21 @@ def status(options: Namespace) -> None:
 
 def export(options: Namespace) -> None:
     """`hybrid export`."""
-    folder = Project.open(options.project, options.set).export(options.output, options.arm)
-    if options.json:
-        _print_json({"model": str(folder)})
+    if options.format and not options.pairs:
+        raise ConfigError(f"--format {options.format} is a format of training pairs: add --pairs FOLDER")
+    project = Project.open(options.project, options.set)
+    if options.pairs:
+        formats = [] if options.format in {None, "all"} else [options.format]
+        left_out = project.export_pairs(options.pairs, *formats)
+        for name, count in left_out.items():
+            sys.stderr.write(f"{count} pairs cannot be written as {name}: their answer is no span of a passage\n")
+        written = {"pairs": str(options.pairs), "left_out": left_out}
     else:
-        print(f"wrote {folder}")
+        written = {"model": str(project.export(options.output, options.arm))}
+    if options.json:
+        _print_json(written)
+    else:
+        print(f"wrote {options.pairs or options.output}")
 
 
 def _print_json(value: dict[str, Any] | Sequence[Any]) -> None:

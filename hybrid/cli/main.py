@@ -10,11 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from hybrid.cli import commands
 from hybrid.errors import HybridError
+from hybrid.pairs.export import FORMATS
 
 Command = Callable[[argparse.Namespace], None]
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,17 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     init = _add(subparsers, "init", commands.init, "make a project folder", project=False)
     init.add_argument("folder", type=Path, help="the new project folder")
     init.add_argument("--documents", type=Path, required=True, help="folder, file or BEIR corpus.jsonl to answer from")
-    init.add_argument("--questions", type=Path, help="JSONL with question and answer(s), for the comparison")
-    for name, text in (
-        ("run", "all stages that are not fresh"),
-        ("index", "read, chunk and embed the documents"),
-        ("pairs", "make training pairs"),
-        ("tune", "train the adapters"),
-        ("compare", "answer the questions with every arm"),
-    ):
-        stage = _add(subparsers, name, commands.stage, text)
-        stage.set_defaults(stage=name)
-        stage.add_argument("--force", action="store_true", help="do it again although it is fresh")
+    init.add_argument("--questions", type=Path, help="questions and answers for the comparison, as for pairs --from")
+    _add_stages(subparsers)
     ask = _add(subparsers, "ask", commands.ask, "answer one question with citations")
     ask.add_argument("question", nargs="+", help="the question")
     chat = _add(subparsers, "chat", commands.chat, "answer questions until you leave")
@@ -105,16 +99,49 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--arm", help="hybrid, rag, tuned or base; by default hybrid if it is trained, else rag")
     _add(subparsers, "plan", commands.plan, "estimate memory and time of training, and whether it is worth it")
     _add(subparsers, "status", commands.status, "what is fresh, stale or missing, and why")
-    export = _add(
-        subparsers, "export", commands.export, "write the tuned model, merged with its base, as a safetensors folder"
-    )
-    export.add_argument("output", type=Path, help="the new folder")
-    export.add_argument("--arm", default="hybrid", choices=["hybrid", "tuned"], help="whose adapter")
+    _add_export(subparsers)
     return parser
 
 
+def _add_stages(subparsers: Subparsers) -> None:
+    for name, text in (
+        ("run", "all stages that are not fresh"),
+        ("index", "read, chunk and embed the documents"),
+        ("pairs", "make training pairs"),
+        ("tune", "train the adapters"),
+        ("compare", "answer the questions with every arm"),
+    ):
+        stage = _add(subparsers, name, commands.stage, text)
+        stage.set_defaults(stage=name, examples=None)
+        stage.add_argument("--force", action="store_true", help="do it again although it is fresh")
+        if name in {"run", "pairs"}:
+            stage.add_argument(
+                "--from",
+                dest="examples",
+                type=Path,
+                metavar="FILE",
+                help="learn from these questions and answers, not a teacher's; the same as --set pairs.file=FILE: "
+                "a question file, SQuAD, a BEIR folder, PubMedQA, HotpotQA, prompt and completion, chat messages, "
+                "ShareGPT, Alpaca, CSV or TSV",
+            )
+
+
+def _add_export(subparsers: Subparsers) -> None:
+    export = _add(
+        subparsers,
+        "export",
+        commands.export,
+        "write the tuned model, merged with its base, as a safetensors folder, or the training pairs",
+    )
+    what = export.add_mutually_exclusive_group(required=True)
+    what.add_argument("output", type=Path, nargs="?", help="the new folder of the model")
+    what.add_argument("--pairs", type=Path, metavar="FOLDER", help="the new folder of the training pairs")
+    export.add_argument("--arm", default="hybrid", choices=["hybrid", "tuned"], help="whose adapter")
+    export.add_argument("--format", choices=["all", *FORMATS], help="format of the pairs (default: all)")
+
+
 def _add(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    subparsers: Subparsers,
     name: str,
     command: Command,
     text: str,

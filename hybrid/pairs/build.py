@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple, Protocol
@@ -14,7 +16,7 @@ from hybrid.config import PairsConfig, PromptConfig
 from hybrid.errors import TrainingError
 from hybrid.pairs import candidates as gates
 from hybrid.pairs.candidates import Candidate, Funnel
-from hybrid.pairs.contexts import plan_contexts
+from hybrid.pairs.contexts import ContextFigures, context_figures, plan_contexts
 from hybrid.pairs.teacher import Draft, Teacher
 from hybrid.types import Chunk, Document, Hit, Pair, Question
 
@@ -40,7 +42,7 @@ class PairSet(NamedTuple):
     Attributes:
         train: Pairs to train on.
         dev: Pairs about documents that `train` does not touch.
-        counts: How many candidates there were, each gate dropped, and were kept; contexts and questions per context.
+        counts: How many candidates there were, each gate dropped, and were kept; and `ContextFigures` of `train`.
     """
 
     train: list[Pair]
@@ -78,17 +80,17 @@ def build_pairs(
     Raises:
         TrainingError: No pair is left.
     """
-    rng = Random(seed)
-    funnel = Funnel()
+    rng, funnel = Random(seed), Funnel()
     if own:
         found, hits = _from_questions(own, chunks, searcher, config, prompt, funnel)
     else:
         found, hits = _from_teacher(teacher, chunks, journal, config, rng), {}
+        funnel.counts.update(teacher.figures().dropped)
     counts: dict[str, float] = {"candidates": len(found) + sum(funnel.counts.values())}
     kept = _gate(found, documents, evaluation, config, funnel, own=bool(own))
     if not own:
         kept = balanced_sample(kept, _POOL * config.total, rng)
-        hits = _search(kept, searcher, max(_MIN_RETRIEVED, 3 * prompt.k, config.oracle_in_top))
+        hits = _search(kept, searcher, _depth(config, prompt))
         kept = funnel.keep("oracle not retrieved", kept, lambda c: _rank_holds(c, hits[c.id], config.oracle_in_top))
     if not kept:
         raise TrainingError(
@@ -97,35 +99,42 @@ def build_pairs(
         )
     train, dev = split_by_document(kept, config.dev_share, rng)
     by_id = {chunk.id: chunk for chunk in chunks}
-    plans = [
-        plan_contexts(
-            part,
-            hits,
-            by_id,
-            k=prompt.k,
-            per_context=config.questions_per_context,
-            total=total,
-            p_absent=config.p_absent,
-            refusal=prompt.refusal,
-            rng=rng,
-        )
-        for part, total in ((train, config.total), (dev, max(1, round(config.dev_share * config.total))))
-    ]
+    plan = partial(
+        plan_contexts,
+        retrieved=hits,
+        chunks=by_id,
+        k=prompt.k,
+        budget=max(prompt.k, config.context_chunks),
+        per_context=config.questions_per_context,
+        p_absent=config.p_absent,
+        refusal=prompt.refusal,
+        rng=rng,
+    )
+    plans = [plan(train, total=config.total), plan(dev, total=max(1, round(config.dev_share * config.total)))]
     funnel.counts["no context"] = sum(plan.unplaced for plan in plans)
     funnel.counts["over the total"] = len(kept) - sum(len(plan.pairs) + plan.unplaced for plan in plans)
     counts |= {f"dropped: {name}": count for name, count in funnel.counts.items()}
-    return PairSet(plans[0].pairs, plans[1].pairs, counts | _summary(plans[0].pairs, plans[1].pairs))
+    figures = context_figures(plans[0].pairs, hits, by_id, k=prompt.k)
+    counts |= _found_by_retrieval(own, found) if own else teacher.figures().usage
+    return PairSet(plans[0].pairs, plans[1].pairs, counts | _summary(plans[0].pairs, plans[1].pairs, figures))
 
 
-def _summary(train: Sequence[Pair], dev: Sequence[Pair]) -> dict[str, float]:
-    contexts = len({pair.context for pair in train})
+def _summary(train: Sequence[Pair], dev: Sequence[Pair], figures: ContextFigures) -> dict[str, float]:
     kinds = {f"train {kind}": sum(pair.kind == kind for pair in train) for kind in ("grounded", "multi", "absent")}
+    places = {f"oracle at place {place}": count for place, count in enumerate(figures.oracle_places, 1)}
     return {
         "train": len(train),
         **kinds,
         "dev": len(dev),
-        "contexts": contexts,
-        "questions per context": round(len(train) / max(1, contexts), 2),
+        "contexts": figures.contexts,
+        "questions per context": round(figures.questions, 2),
+        "most questions of a context": figures.largest,
+        "chunks per context": round(figures.chunks, 2),
+        "work saved (words)": round(figures.work_saved, 2),
+        "own distractors kept": round(figures.own_kept, 3),
+        "distractors that are own": round(figures.own_share, 3),
+        "mean oracle rank": round(figures.oracle_rank, 2),
+        **places,
     }
 
 
@@ -144,17 +153,25 @@ def _from_questions(
     chunks_of: dict[str, list[Chunk]] = {}
     for chunk in chunks:
         chunks_of.setdefault(chunk.document, []).append(chunk)
-    results = searcher.search([q.question for q in own], max(_MIN_RETRIEVED, 3 * prompt.k, config.oracle_in_top))
+    results = searcher.search([q.question for q in own], _depth(config, prompt))
     found, hits = [], {}
     for question, result in zip(own, results, strict=True):
         candidate = gates.candidates_from_question(
-            question, chunks_of, [h.chunk for h in result], prompt.refusal, config.file or "questions"
+            question, chunks_of, [h.chunk for h in result], prompt.refusal, Path(config.file or "questions").name
         )
         if candidate:
             found.append(candidate)
             hits[candidate.id] = [hit.chunk.id for hit in result]
-    funnel.counts["oracle not found"] = len(own) - len(found)
+    funnel.counts["no answer"] = sum(question.answerable and not question.answers for question in own)
+    funnel.counts["oracle not found"] = len(own) - len(found) - funnel.counts["no answer"]
     return found, hits
+
+
+def _found_by_retrieval(own: Sequence[Question], found: Sequence[Candidate]) -> dict[str, int]:
+    """How many candidates have an oracle in a document that their question does not name."""
+    gold = {question.id: question.gold for question in own}
+    elsewhere = sum(bool(c.oracles) and c.documents[0] not in gold[c.id] for c in found)
+    return {"oracles found by retrieval": elsewhere}
 
 
 def _from_teacher(
@@ -218,6 +235,10 @@ def _gate(
     return kept
 
 
+def _depth(config: PairsConfig, prompt: PromptConfig) -> int:
+    return max(_MIN_RETRIEVED, 3 * prompt.k, config.context_chunks, config.oracle_in_top)
+
+
 def _search(kept: Sequence[Candidate], searcher: Searcher, k: int) -> dict[str, list[str]]:
     results = searcher.search([candidate.question for candidate in kept], k)
     return {c.id: [hit.chunk.id for hit in result] for c, result in zip(kept, results, strict=True)}
@@ -241,20 +262,28 @@ def balanced_sample(found: Sequence[Candidate], total: int, rng: Random) -> list
 
 
 def split_by_document(found: Sequence[Candidate], share: float, rng: Random) -> tuple[list[Candidate], list[Candidate]]:
-    """Sets about `share` of the candidates aside, by whole documents; the training part keeps at least one document."""
-    about: dict[str, set[int]] = {}
-    for number, candidate in enumerate(found):
-        for document in candidate.documents:
-            about.setdefault(document, set()).add(number)
-    documents = sorted(about)
-    rng.shuffle(documents)
+    """Sets about `share` of the candidates aside, by whole documents; the training part keeps at least one document.
+
+    Documents that a candidate is about together stay together.
+    """
+    joined: dict[str, str] = {}
+
+    def first(document: str) -> str:
+        while joined.setdefault(document, document) != document:
+            document = joined[document]
+        return document
+
+    for candidate in found:
+        for document in candidate.documents[1:]:
+            joined[first(document)] = first(candidate.documents[0])
+    sizes = Counter(first(candidate.documents[0]) for candidate in found if candidate.documents)
+    groups = sorted(sizes)
+    rng.shuffle(groups)
     aside: set[str] = set()
-    touched: set[int] = set()
-    for document in documents[:-1]:
-        if len(touched) >= share * len(found):
+    for group in groups[:-1]:
+        if sum(map(sizes.__getitem__, aside)) >= share * len(found):
             break
-        aside.add(document)
-        touched |= about[document]
-    dev = [c for c in found if c.documents and set(c.documents) <= aside]
-    train = [c for c in found if not aside & set(c.documents)]
+        aside.add(group)
+    dev = [c for c in found if c.documents and first(c.documents[0]) in aside]
+    train = [c for c in found if not c.documents or first(c.documents[0]) not in aside]
     return train, dev

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from hybrid.pairs.oracles import find_support
 from hybrid.pairs.teacher import Draft
 from hybrid.types import Chunk, Question, Quote
 
@@ -57,6 +58,7 @@ def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) 
     question, answer = draft.question, chunk.text[draft.start : draft.end]
     if draft.kind == "yes":
         question, answer = _polar(question, chunk.text, rng)
+    answer = {"affirmed": "yes", "denied": "no"}.get(draft.kind, answer)
     quote = Quote(
         chunk.document,
         chunk.start + draft.quote_start,
@@ -86,10 +88,7 @@ def _other_number(number: str) -> str:
 def candidates_from_question(
     question: Question, chunks_of: Mapping[str, Sequence[Chunk]], retrieved: Sequence[Chunk], refusal: str, source: str
 ) -> Candidate | None:
-    """Finds the supporting chunks of a user's question.
-
-    The oracle is the chunk of a gold document (without gold: a retrieved chunk) that holds the answer word for word,
-    else the chunk of a gold document that shares the most words with the answer.
+    """Finds the chunk that supports a user's question, in its gold documents or, without gold, by retrieval.
 
     Args:
         question: The question with its gold answers.
@@ -99,36 +98,20 @@ def candidates_from_question(
         source: Name of the question file.
 
     Returns:
-        The candidate, or None if no chunk supports the answer.
+        The candidate, or None if the question has no answer or no chunk supports it. It is about all its gold
+        documents, so that none of them is split from it.
     """
+    documents = tuple(question.gold)
     if not question.answerable:
-        return Candidate(question.id, question.question, refusal, (), tuple(question.gold), (), source)
+        return Candidate(question.id, question.question, refusal, (), documents, (), source)
     gold = [chunk for document in question.gold for chunk in chunks_of.get(document, ())]
-    rank = {chunk.id: position for position, chunk in enumerate(retrieved)}
-    patterns = [(answer, _answer_pattern(answer)) for answer in question.answers]
-    for chunk in sorted(gold or retrieved, key=lambda c: rank.get(c.id, len(rank))):
-        for answer, pattern in patterns:
-            if match := pattern.search(chunk.text):
-                return _file_candidate(question, answer, chunk, match.span(), source)
-    if not gold:
+    support = find_support(question, gold, retrieved)
+    if support is None:
         return None
-    wanted = Counter(words(question.answers[0]))
-    chunk = max(gold, key=lambda c: (sum((Counter(words(c.text)) & wanted).values()), -rank.get(c.id, len(rank))))
-    return _file_candidate(question, question.answers[0], chunk, (0, len(chunk.text)), source)
-
-
-def _answer_pattern(answer: str) -> re.Pattern[str]:
-    """Finds an answer as whole words ("5" is not in "15"), over line breaks too; other scripts need no space around."""
-    text = r"\s+".join(map(re.escape, answer.split()))
-    before = r"(?<!\w)" if re.match(r"[A-Za-z0-9]", answer.strip()) else ""
-    after = r"(?!\w)" if re.search(r"[A-Za-z0-9]$", answer.strip()) else ""
-    return re.compile(before + text + after, re.IGNORECASE)
-
-
-def _file_candidate(question: Question, answer: str, chunk: Chunk, span: tuple[int, int], source: str) -> Candidate:
-    start, end = span
+    answer, chunk, start, end = support
+    documents = tuple(dict.fromkeys((chunk.document, *documents)))
     quote = Quote(chunk.document, chunk.start + start, chunk.start + end, chunk.text[start:end])
-    return Candidate(question.id, question.question, answer, (chunk.id,), (chunk.document,), (quote,), source)
+    return Candidate(question.id, question.question, answer, (chunk.id,), documents, (quote,), source)
 
 
 class Funnel:

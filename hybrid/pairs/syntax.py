@@ -20,7 +20,7 @@ from hybrid.errors import DependencyError
 from hybrid.pairs.clauses import SUBJECTS, VAGUE, clause_of
 from hybrid.pairs.paraphrase import paraphrase
 from hybrid.pairs.tables import split_tables, table_drafts
-from hybrid.pairs.teacher import MAX_ANSWER_WORDS, Draft
+from hybrid.pairs.teacher import MAX_ANSWER_WORDS, Draft, Figures
 from hybrid.types import Chunk
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class SyntaxTeacher:
                     _shift(draft, start) for sentence in doc.sents for draft in sentence_drafts(doc, sentence, text)
                 ]
             yield drafts
+
+    def figures(self) -> Figures:
+        """Nothing to report: rules make no calls, and what they cannot ask for they do not draft."""
+        return Figures({}, {})
 
 
 def _shift(draft: Draft, offset: int) -> Draft:

@@ -1,13 +1,13 @@
 """What a teacher is: it drafts questions whose answers are spans of a chunk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from hybrid.types import Chunk
 
 MAX_ANSWER_WORDS = 16
 
-DraftKind = Literal["fact", "number", "table", "yes", "sentence"]
+DraftKind = Literal["fact", "number", "table", "yes", "sentence", "affirmed", "denied", "procedure", "definition"]
 
 
 class Draft(NamedTuple):
@@ -19,7 +19,8 @@ class Draft(NamedTuple):
         end: End of the answer; equal to `start` for a yes/no question, whose answer is no span.
         quote_start: Start of the passage that proves the answer.
         quote_end: End of that passage.
-        kind: How the question came about; `yes` marks a statement that the quote affirms.
+        kind: How the question came about; `yes` marks a statement that the quote affirms and that another number makes
+            false, `affirmed` and `denied` a question whose answer is yes or no as it stands.
     """
 
     question: str
@@ -30,6 +31,18 @@ class Draft(NamedTuple):
     kind: DraftKind
 
 
+class Figures(NamedTuple):
+    """What drafting took and what was lost on the way, interrupted runs included.
+
+    Attributes:
+        usage: Calls, tokens and cost; empty for a teacher that asks no model.
+        dropped: How many drafts could not be used, by reason.
+    """
+
+    usage: Mapping[str, float]
+    dropped: Mapping[str, int]
+
+
 class Teacher(Protocol):
     """Drafts questions for chunks. `name` identifies the teacher and its version in fingerprints."""
 
@@ -37,4 +50,8 @@ class Teacher(Protocol):
 
     def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
         """Yields the drafts of each chunk, in the order of `chunks`."""
+        ...
+
+    def figures(self) -> Figures:
+        """Returns the figures of what was drafted so far."""
         ...

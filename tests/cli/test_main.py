@@ -158,6 +158,61 @@ def test_export_writes_a_model(
     }
 
 
+def test_pairs_from_a_file_of_another_format(
+    toy_project: "Project", tmp_path: Path, run_json: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my: data").write_text(
+        "Question;Answer\nHow much water do the rain barrels hold?;600 litres\nWho was that?;Nobody at all\n",
+        encoding="utf-8",
+    )
+    arguments = ["pairs", "--project", str(toy_project.folder), "--set", "pairs.p_absent=0", "--set", "questions=null"]
+    assert main([*arguments, "--from", str(tmp_path / "my: data"), "--json"]) == 0
+    output = capsys.readouterr()
+    (stage,) = json.loads(output.out)["stages"][-1:]
+    assert (stage["stage"], stage["candidates"]) == ("pairs", 2)
+    assert (stage["oracles found by retrieval"], stage["dropped: oracle not found"]) == (1, 1)
+    assert f"{tmp_path / 'my: data'}: 2 questions, read as table\n" in output.err
+    setting = json.dumps(str(tmp_path / "my: data"))
+    assert f"for later commands set pairs.file to {setting} in {toy_project.folder / 'hybrid.yaml'}" in output.err
+    (same,) = run_json(*arguments, "--set", f"pairs.file={setting}")["stages"][-1:]
+    assert same["skipped"]
+
+
+def test_export_writes_the_training_pairs(
+    finished_project: "Project",
+    tmp_path: Path,
+    run_json: Callable[..., dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project = ["--project", str(finished_project.folder)]
+    result = run_json("export", "--pairs", tmp_path / "all", *project)
+    assert result["pairs"] == str(tmp_path / "all")
+    assert set(result["left_out"]) <= {"squad"}
+    assert {"train.squad.json", "dev.csv", "dataset", "train.sharegpt.jsonl"} <= {
+        path.name for path in (tmp_path / "all").iterdir()
+    }
+    assert "| train | " in (tmp_path / "all" / "dataset" / "README.md").read_text(encoding="utf-8")
+    for name in ("train.jsonl", "dev.jsonl", "train.messages.jsonl", "train.prompt_completion.jsonl"):
+        assert (tmp_path / "all" / name).read_bytes() == (finished_project.path("pairs") / name).read_bytes()
+    assert main(["export", "--pairs", str(tmp_path / "one"), "--format", "alpaca", *project]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'one'}\n"
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        "train.alpaca.jsonl",
+        "dev.alpaca.jsonl",
+        "dataset_info.json",
+    }
+
+
+def test_pairs_older_than_the_index_are_not_exported(
+    finished_copy: "Project", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = ["--project", str(finished_copy.folder)]
+    assert main(["index", *project, "--set", "index.chunk_tokens=20"]) == 0
+    assert main(["export", "--pairs", str(tmp_path / "new"), *project]) == 1
+    assert "the pairs are older than the index; run: hybrid pairs --project" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_without_questions_the_run_says_what_to_do_next(
     toy: Path, tmp_path: Path, tiny_settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +279,10 @@ def test_a_question_without_its_field(
         (["ask", "Who?", "--arm", "best"], 2, "unknown arm 'best'"),
         (["export", "."], 2, ". exists already"),
         (["export", "new"], 1, "'hybrid' has not been trained; run: hybrid tune"),
+        (["export", "--pairs", "."], 2, ". exists already"),
+        (["export", "--pairs", "new"], 1, "has no pairs; run: hybrid pairs"),
+        (["export", "new", "--format", "csv"], 2, "--format csv is a format of training pairs: add --pairs FOLDER"),
+        (["pairs", "--from", "nowhere.csv"], 1, "nowhere.csv does not exist"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -296,7 +355,17 @@ def test_a_project_that_cannot_be_written(finished_copy: "Project", hybrid_comma
 
 
 def test_wrong_use_shows_the_usage(hybrid_command: Command) -> None:
-    for arguments in ([], ["trian"], ["run", "--projct", "x"], ["ask"], ["init", "x"]):
+    wrong_format = ["export", "--pairs", "x", "--format", "xml"]
+    for arguments in (
+        [],
+        ["trian"],
+        ["run", "--projct", "x"],
+        ["ask"],
+        ["init", "x"],
+        ["export"],
+        ["export", "x", "--pairs", "y"],
+        wrong_format,
+    ):
         done = hybrid_command(*arguments)
         assert done.returncode == 2
         assert "usage: hybrid" in done.stderr

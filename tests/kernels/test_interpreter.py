@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="runs in the interpreter already")
-@pytest.mark.parametrize("name", ["linear_cross_entropy", "nf4"])
+@pytest.mark.parametrize("name", ["gated", "interval_attention", "linear_cross_entropy", "nf4", "rms_norm", "rope"])
 def test_triton_kernels_pass_the_tests_of_their_twins(name: str) -> None:
     file = Path(__file__).with_name(f"test_{name}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]

@@ -1,5 +1,6 @@
 """An index of many small documents, and a teacher that asks for every fact in them."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 
 from hybrid.config import PairsConfig, PromptConfig
 from hybrid.pairs.build import PairSet, build_pairs
-from hybrid.pairs.teacher import Draft
+from hybrid.pairs.teacher import Draft, Figures
 from hybrid.retrieval import Chunker, Index, Retriever
 from hybrid.retrieval.embed import SentenceEmbedder
 from hybrid.types import Chunk, Document
@@ -38,6 +39,9 @@ class FactTeacher:
                     Draft(f"Is machine {match[1]} {match[2]}?", match.start(), match.start(), *match.span(), "yes")
                 )
             yield drafts
+
+    def figures(self) -> Figures:
+        return Figures({}, {})
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,17 @@ def build(world: World, tmp_path: Path) -> Callable[..., PairSet]:
         )
 
     return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a value as JSON, a list of values as JSON lines, or a text, to a file whose name says nothing."""
+
+    def to_file(value: Any, *, lines: bool = False, name: str = "data") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(map(json.dumps, value)) + "\n" if lines else value
+        path.write_text(text if isinstance(text, str) else json.dumps(text, indent=1), encoding="utf-8")
+        return path
+
+    return to_file

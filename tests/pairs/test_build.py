@@ -15,7 +15,7 @@ from hybrid.errors import TrainingError
 from hybrid.pairs.build import PairSet, balanced_sample, journalled_drafts, split_by_document
 from hybrid.pairs.candidates import Candidate, words
 from hybrid.pairs.export import pair_to_dict
-from hybrid.pairs.teacher import Draft
+from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk, Document, Pair, Question
 
 Build = Callable[..., PairSet]
@@ -144,6 +144,7 @@ def test_dev_documents_are_disjoint_from_train_documents(build: Build) -> None:
         ("p_yes_no", 0.0),
         ("dev_share", 0.3),
         ("oracle_in_top", 1),
+        ("context_chunks", 6),
         ("k", 2),
         ("seed", 9),
     ],
@@ -167,6 +168,24 @@ def test_totals_and_group_sizes_hold(build: Build) -> None:
     everyone = Counter(pair.context for pair in result.train)
     assert max(grounded.values()) <= 3
     assert max(everyone.values()) <= 4
+
+
+def test_a_larger_context_shows_each_question_its_own_retrieval(build: Build, world: Any) -> None:
+    result = build(k=4, context_chunks=7, questions_per_context=5)
+    grounded = [pair for pair in [*result.train, *result.dev] if pair.kind == "grounded"]
+    assert len(grounded) > 150
+    assert {len(pair.context) for pair in grounded} >= {6, 7}
+    assert max(len(pair.context) for pair in grounded) == 7
+    for pair, hits in zip(grounded, world.retriever.search([pair.question for pair in grounded], 12), strict=True):
+        others = [hit.chunk.id for hit in hits if hit.chunk.id not in pair.oracles]
+        assert {*pair.oracles, *others[: 4 - len(pair.oracles)]} <= set(pair.context)
+    assert max(Counter(pair.context for pair in grounded).values()) <= 5
+    assert result.counts["own distractors kept"] == 1
+
+
+@pytest.mark.parametrize("context_chunks", [1, 4])
+def test_a_budget_of_k_or_less_is_k(context_chunks: int, build: Build) -> None:
+    assert _bytes(build(context_chunks=context_chunks)) == _bytes(build())
 
 
 def test_yes_no_pairs_can_be_switched_off(build: Build) -> None:
@@ -206,6 +225,13 @@ def test_the_counts_add_up(build: Build) -> None:
     pool_left = counts["candidates"] - dropped - counts["train"] - counts["dev"]
     assert pool_left >= 0
     assert counts["train"] == counts["train grounded"] + counts["train multi"] + counts["train absent"]
+    places = [count for name, count in counts.items() if name.startswith("oracle at place ")]
+    assert len(places) == 4
+    assert sum(places) == counts["train grounded"]
+    assert counts["questions per context"] == pytest.approx(counts["train"] / counts["contexts"], abs=0.01)
+    assert counts["most questions of a context"] <= 7
+    assert 1 < counts["work saved (words)"] < counts["questions per context"]
+    assert 0 < counts["own distractors kept"] < 1
 
 
 def test_nothing_left_says_what_was_dropped(build: Build) -> None:
@@ -284,6 +310,21 @@ def test_documents_of_the_comparison_are_left_out(build: Build) -> None:
     assert result.counts["dropped: document of a comparison question"] == 2
 
 
+def test_own_questions_without_gold_find_their_oracle(build: Build, world: Any) -> None:
+    own = [Question(f"q{n}", f"In which room does machine {n} stand?", (f"machine {n} is",)) for n in range(0, 240, 6)]
+    own += [_own(900, answers=("no such words here",), gold=("gone.md",)), _own(901, answers=())]
+    result = build(own=own, file="folder/mine.csv", p_absent=0.0, oracle_in_top=100)
+    found = result.counts["oracles found by retrieval"]
+    assert found >= 20
+    assert result.counts["dropped: no answer"] == 1
+    assert result.counts["dropped: oracle not found"] == len(own) - 1 - found
+    for pair in result.train + result.dev:
+        assert pair.source == "mine.csv"
+        (quote,) = pair.quotes
+        assert quote.text.startswith("Machine ")
+        assert quote.document == f"page{int(pair.id[1:]) // 6}.md"
+
+
 def test_own_questions_that_point_are_kept(build: Build) -> None:
     own = [_own(0, question="What does this section say of machine 0?")]
     assert len(build(own=own, dev_share=0.0, p_absent=0.0).train) == 1
@@ -313,6 +354,11 @@ def test_a_split_keeps_documents_whole_and_train_never_empty() -> None:
         assert 25 <= len(dev) <= 45
         assert found[-1] in train
     assert split_by_document(found, 0.0, Random(0)) == (found, [])
+    chained = [_candidate(n, f"d{n}", f"d{n + 1}") for n in range(0, 40, 2)] + [_candidate(40, "d1", "d2")]
+    train, dev = split_by_document(chained, 0.3, Random(1))
+    assert 6 <= len(dev) <= 8
+    assert len(train) + len(dev) == len(chained)
+    assert not {d for c in train for d in c.documents} & {d for c in dev for d in c.documents}
     train, dev = split_by_document([_candidate(0, "only"), _candidate(1, "only")], 0.9, Random(0))
     assert (len(train), len(dev)) == (2, 0)
 
@@ -331,3 +377,6 @@ class _Silent:
 
     def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
         yield from ([] for _ in chunks)
+
+    def figures(self) -> Figures:
+        return Figures({}, {})

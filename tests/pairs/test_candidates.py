@@ -150,6 +150,51 @@ def test_without_gold_only_a_retrieved_chunk_with_the_answer_supports_it() -> No
     assert _from(Question("1", "Q?", ("blue",)), chunk, retrieved=(chunk,)) is None
 
 
+def test_without_gold_the_holder_nearest_to_the_question_supports_the_answer() -> None:
+    first, second = _chunk("A red boat.", 0), _chunk("The door of the hut is red.", 50)
+    found = _from(Question("1", "Which colour has the door of the hut?", ("red",)), retrieved=(first, second))
+    assert found is not None
+    assert found.oracles == (second.id,)
+
+
+@pytest.mark.parametrize("gold", [(), ("unknown.md",)])
+def test_an_answer_in_other_words_needs_a_retrieved_chunk_near_to_it(gold: tuple[str, ...]) -> None:
+    near = _chunk("The big red door of the house is shut at night.", 0)
+    far = _chunk("A door.", 60)
+    question = Question("1", "When is the red door shut?", ("it is shut at night time",), gold)
+    found = _from(question, retrieved=(far, near))
+    assert found is not None
+    assert (found.oracles, found.quotes[0].text, found.answer) == ((near.id,), near.text, "it is shut at night time")
+    assert found.documents == ("d.md", *gold)
+    assert _from(question, retrieved=(far,)) is None
+
+
+def test_an_answer_is_held_as_evaluation_reads_it() -> None:
+    chunk = _chunk("It opened the Iron-Bridge\u2019s gates, in May.")
+    found = _from(Question("1", "Q?", ("iron bridges gates", "the gates in may")), retrieved=(chunk,))
+    assert found is not None
+    assert found.answer == "the gates in may"
+    assert found.quotes[0].text in {"gates, in May", chunk.text}
+
+
+@pytest.mark.parametrize("answer", ["no", "Yes.", "maybe"])
+def test_a_bare_decision_is_no_span(answer: str) -> None:
+    holds, near = _chunk("No, yes, maybe.", 0), _chunk("The door of the hut is red.", 50)
+    found = _from(Question("1", "Is the door of the hut red?", (answer,)), retrieved=(holds, near))
+    assert found is not None
+    assert (found.oracles, found.quotes[0].text, found.answer) == ((near.id,), near.text, answer)
+
+
+def test_a_question_without_an_answer_teaches_nothing() -> None:
+    assert _from(Question("1", "Q?", (), ("d.md",)), _chunk("The door is red.")) is None
+
+
+def test_a_candidate_is_about_all_its_gold_documents() -> None:
+    found = _from(Question("1", "Q?", ("red",), ("e.md", "d.md")), _chunk("The door is red."))
+    assert found is not None
+    assert found.documents == ("d.md", "e.md")
+
+
 def test_an_unanswerable_question_is_refused() -> None:
     candidate = _from(Question("1", "Q?", answerable=False), _chunk("The door is red."))
     assert candidate is not None

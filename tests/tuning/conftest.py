@@ -21,6 +21,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedConfig,
@@ -52,6 +54,7 @@ _FAMILIES: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[s
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 9}),
     "mistral wide": (MistralForCausalLM, MistralConfig, {"sliding_window": 64}),
     "phi3": (Phi3ForCausalLM, Phi3Config, {"sliding_window": 11, "pad_token_id": 0}),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config, {"pad_token_id": 0}),
     "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "sliding_window": 9, "query_pre_attn_scalar": 8}),
     "gemma3": (
         Gemma3ForCausalLM,

@@ -13,8 +13,8 @@ from transformers import (
 )
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.attention import check_supported, tree_attention
-from hybrid.tuning.batch import TreeLayout, TreeSpan
+from hybrid.tuning.attention import Backend, TreeMask, check_supported, tree_attention
+from hybrid.tuning.batch import TreeLayout, TreeSpan, positions, segments
 
 LAYOUTS = {
     "one sample": TreeLayout((TreeSpan(0, 0, (9,)),)),
@@ -23,6 +23,13 @@ LAYOUTS = {
     "no prefix": TreeLayout((TreeSpan(0, 0, (3, 2)),)),
     "several trees": TreeLayout((TreeSpan(0, 5, (2, 6)), TreeSpan(13, 0, (4,)), TreeSpan(17, 1, (1, 1)))),
 }
+
+
+def mask(layout: TreeLayout, rows_R: Tensor | None = None, backend: Backend = "sdpa") -> TreeMask:
+    spans = layout.trees
+    segments_L3 = torch.cat([segments(span) for span in spans])
+    rows_R = torch.arange(len(segments_L3)) if rows_R is None else rows_R
+    return TreeMask(layout, segments_L3, torch.cat([positions(span) for span in spans]), rows_R, backend)
 
 
 def by_definition(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
@@ -73,22 +80,54 @@ def test_equals_separate_samples_with_gradients(
     layout: TreeLayout, dtype: torch.dtype, tolerance: float, window: int | None, softcap: float | None
 ) -> None:
     tensors = inputs(layout, dtype)
-    shared, alone = (function(*tensors, layout, 0.3, window, softcap) for function in (tree_attention, separate))
+    shared = tree_attention(*tensors, mask(layout), 0.3, window, softcap)
+    alone = separate(*tensors, layout, 0.3, window, softcap)
     weight = torch.randn_like(shared)
     torch.testing.assert_close(shared, alone, rtol=tolerance, atol=tolerance)
     for a, b in zip(*(torch.autograd.grad(out, tensors, weight) for out in (shared, alone)), strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (4, None), (None, 2.0), (6, 2.0)])
+def test_some_rows_are_those_of_all_rows_with_gradients(
+    layout: TreeLayout, window: int | None, softcap: float | None
+) -> None:
+    q, k, v = inputs(layout, torch.float64)
+    rows_R = torch.arange(q.shape[2])[2::3]
+    some = tree_attention(q[:, :, rows_R], k, v, mask(layout, rows_R), 0.3, window, softcap)
+    every = separate(q, k, v, layout, 0.3, window, softcap)[:, :, rows_R]
+    weight = torch.randn_like(some)
+    torch.testing.assert_close(some, every, rtol=1e-12, atol=1e-12)
+    for a, b in zip(*(torch.autograd.grad(out, (q, k, v), weight) for out in (some, every)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["triton", "flex"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("some", [False, True], ids=["all rows", "some rows"])
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (4, None), (6, 2.0)])
+def test_the_other_backends_compute_the_same(
+    backend: Backend, layout: TreeLayout, some: bool, window: int | None, softcap: float | None
+) -> None:
+    q, k, v = (x.detach() for x in inputs(layout, torch.float32))
+    rows_R = torch.arange(q.shape[2])[2::3] if some else torch.arange(q.shape[2])
+    tree = mask(layout, rows_R, backend)
+    found = tree_attention(q[:, :, rows_R], k, v, tree, 0.3, window, softcap)
+    wanted = separate(q, k, v, layout, 0.3, window, softcap)[:, :, rows_R]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert list(tree.plans) == [(some, window)]
+
+
 @pytest.mark.parametrize("name", ["equal branches", "ragged branches"])
 def test_a_changed_branch_leaves_the_others_bit_equal(name: str) -> None:
     (tree,) = LAYOUTS[name].trees
     q, k, v = (t.detach() for t in inputs(LAYOUTS[name], torch.float32))
-    before = tree_attention(q, k, v, LAYOUTS[name], 0.3)
+    before = tree_attention(q, k, v, mask(LAYOUTS[name]), 0.3)
     changed = slice(tree.prefix + tree.branches[0], tree.prefix + sum(tree.branches[:2]))
     for t in (q, k, v):
         t[:, :, changed] = 1e3
-    after = tree_attention(q, k, v, LAYOUTS[name], 0.3)
+    after = tree_attention(q, k, v, mask(LAYOUTS[name]), 0.3)
     kept = torch.ones(q.shape[2], dtype=torch.bool)
     kept[changed] = False
     assert torch.equal(before[:, :, kept], after[:, :, kept])
@@ -116,6 +155,7 @@ def test_models_with_full_or_sliding_attention_are_supported(config: PreTrainedC
         (GraniteConfig(logits_scaling=8.0), "granite.*logits_scaling = 8.0"),
         (CohereConfig(logit_scale=0.0625), "cohere.*logit_scale = 0.0625"),
         (Qwen3NextConfig(), "qwen3_next.*layers of type linear_attention"),
+        (LlamaConfig(attention_dropout=0.1), "llama.*attention_dropout = 0.1"),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )

@@ -15,7 +15,8 @@ def test_lays_out_a_prefix_with_two_branches_and_a_tree_of_one() -> None:
     assert batch.input_ids.tolist() == [[10, 11, 12, 13, 14, 15, 16, 17, 20, 21, 22]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 2, 3, 4, 0, 1, 2]]
     assert batch.layout.trees == (TreeSpan(0, 2, (3, 3)), TreeSpan(8, 0, (3,)))
-    assert batch.predict_index.tolist() == [2, 3, 6, 9]
+    assert batch.rows.tolist() == [2, 3, 6, 9]
+    assert batch.predict_index.tolist() == [0, 1, 2, 3]
     assert batch.targets.tolist() == [13, 14, 17, 22]
     assert batch.weights.tolist() == [1.0] * 4
     seen = [row.nonzero().flatten().tolist() for row in visible_mask(batch.segments)]
@@ -26,7 +27,8 @@ def test_lays_out_a_prefix_with_two_branches_and_a_tree_of_one() -> None:
 def test_equal_prompts_predict_from_the_last_prefix_row() -> None:
     tree = ContextTree("g", (4, 5), (Branch("a", (), (6, 7)), Branch("b", (), (8,))))
     batch = collate((tree,))
-    assert batch.predict_index.tolist() == [1, 2, 1]
+    assert batch.rows.tolist() == [1, 2]
+    assert batch.predict_index.tolist() == [0, 1, 0]
     assert batch.targets.tolist() == [6, 7, 8]
 
 
@@ -40,8 +42,9 @@ def test_every_target_sees_exactly_its_own_sample(items: list[tuple[str, tuple[i
     )
     seen = sorted(
         (tuple(batch.input_ids[0, mask_LL[row]].tolist()), target)
-        for row, target in zip(batch.predict_index.tolist(), batch.targets.tolist(), strict=True)
+        for row, target in zip(batch.rows[batch.predict_index].tolist(), batch.targets.tolist(), strict=True)
     )
+    assert torch.equal(visible_mask(batch.segments, batch.rows), mask_LL[batch.rows])
     assert seen == wanted
     visible_positions = [batch.position_ids[0, row_L].tolist() for row_L in mask_LL]
     assert all(positions == list(range(len(positions))) for positions in visible_positions)

@@ -10,13 +10,15 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hybrid.errors import ConfigError, TrainingError
 from hybrid.tuning import checkpoints
+from hybrid.tuning.batch import TreeBatch
+from hybrid.tuning.loss import row_loss
 from hybrid.tuning.model import load_tuned
-from hybrid.tuning.settings import Method, TuneSettings, Weights
-from hybrid.tuning.trainer import TuneResult, tune
+from hybrid.tuning.settings import AttentionBackend, Method, TuneSettings, Weights
+from hybrid.tuning.trainer import TuneResult, training_arguments, tune
 from hybrid.tuning.tree import Example
 
 MakeExamples = Callable[..., list[Example]]
@@ -57,12 +59,69 @@ def test_the_loss_falls(
     assert result.stats.mean_branches == 3
     assert result.tokens == 4 * result.stats.unique_tokens
     assert result.answer_tokens == 4 * result.stats.answer_tokens
-    assert result.kernels["attention"] == "hybrid_tree"
+    assert result.kernels["attention"] == "hybrid_tree (sdpa)"
+    assert result.kernels["layers"] == "fast_layers: 2 of 2; the last on predicting rows alone (torch)"
+    assert result.kernels["checkpointing"].startswith("none (")
     assert result.weights == ("nf4" if weights == "nf4" else "resident")
     record = json.loads((tmp_path / "run" / "hybrid.json").read_text())
     assert record == {"method": method, "weights": result.weights, "dtype": "float32", "notes": {"base": "tiny"}}
     tuned = load_tuned(model_folder("llama"), tmp_path / "run", dtype="float32", device=torch.device("cpu"))
     assert tuned(input_ids=torch.arange(2, 9)[None]).logits.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_the_eight_bit_optimiser_learns_too(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
+) -> None:
+    result = fit(model_folder("llama"), make_examples(), tmp_path, optimizer="paged_adamw_8bit")
+    assert result.loss_last < result.loss_first - 0.2
+    assert result.kernels["optimizer"] == "paged_adamw_8bit"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has these backends")
+@pytest.mark.parametrize("backend", ["flex", "triton"])
+def test_a_backend_of_gpus_is_refused_on_a_cpu(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, backend: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"tune\.attention is '{backend}', which needs a CUDA GPU"):
+        fit(model_folder("llama"), make_examples(), tmp_path, attention=backend)
+
+
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
+def test_checkpointing_trains_the_same_adapter(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, checkpointing: str
+) -> None:
+    for name in ("none", checkpointing):
+        result = fit(model_folder("llama"), make_examples(), tmp_path, name, checkpointing=name, epochs=1)
+        assert result.kernels["checkpointing"].startswith(name)
+    assert_equal_adapters(tmp_path / "none", tmp_path / checkpointing)
+
+
+@pytest.mark.parametrize(
+    ("trees", "rows", "contexts_per_step"),
+    [(1000, 1000, 8), (256, 256, 8), (96, 96, 3), (20, 20, 1), (1000, 100, 10), (96, 24, 4), (3, 1, 3)],
+)
+def test_a_step_takes_eight_contexts_where_enough_steps_remain(
+    tmp_path: Path, trees: int, rows: int, contexts_per_step: int
+) -> None:
+    arguments = training_arguments(TuneSettings(), 0, tmp_path, rows, trees)
+    assert arguments.gradient_accumulation_steps * trees / rows == contexts_per_step
+
+
+def test_every_epoch_takes_the_rows_in_another_order(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def note(model: PreTrainedModel, batch: TreeBatch, backend: AttentionBackend) -> torch.Tensor:
+        seen.append(int(batch.input_ids[0, 0]))
+        return row_loss(model, batch, backend)
+
+    monkeypatch.setattr("hybrid.tuning.trainer.row_loss", note)
+    fit(model_folder("llama"), make_examples(groups=8), tmp_path, epochs=2)
+    first, second = seen[:8], seen[8:]
+    assert first != second
+    assert sorted(first) == sorted(second)
 
 
 def test_packed_and_resident_weights_train_the_same(
@@ -79,7 +138,9 @@ def test_sharing_and_row_size_change_nothing(
     """All contexts in each step: the same optimiser steps whether tokens are shared, packed or accumulated."""
     runs: dict[str, dict[str, object]] = {"one": {"max_tokens": 400}, "many": {}, "separate": {"share_contexts": False}}
     results = {
-        name: fit(model_folder("llama"), make_examples(), tmp_path, name, trees_per_step=99, epochs=2, **options)
+        name: fit(
+            model_folder("llama"), make_examples(), tmp_path, name, trees_per_step=99, min_steps=1, epochs=2, **options
+        )
         for name, options in runs.items()
     }
     assert {result.steps for result in results.values()} == {2}

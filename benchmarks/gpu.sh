@@ -1,0 +1,70 @@
+#!/bin/sh
+# What needs a GPU, on a machine that may have no network: the GPU tests, then the figures, into benchmarks/results/.
+#
+#   sh benchmarks/gpu.sh tests   [WHEELS [options of pytest]]       a minute or two
+#   sh benchmarks/gpu.sh kernels [WHEELS [options of kernels.py]]   five minutes with all peers
+#   sh benchmarks/gpu.sh tuning  [WHEELS [options of tuning.py]]    nine minutes; run it again to go on
+#   sh benchmarks/gpu.sh all     [WHEELS]                           one after the other
+#
+# WHEELS is a folder of wheels that the machine lacks (bitsandbytes, peft, trl, liger-kernel, datasets ...); those in
+# WHEELS/unsloth are for Unsloth alone, which needs an older TRL. Without the folder, what is installed is used. They go
+# into $PACKAGES, by default a temporary folder, and are not installed again if they are there.
+#
+# The whole table of tuning.py takes hours, mostly for the peers. It is made in pieces: measurements are kept in
+# tuning-cuda.runs.jsonl, every call goes on from there and writes the table as far as it is known; it exits with 1 while
+# Hybrid is missing in a row. To choose:
+#   --rows 3600/200/8 --systems unsloth   rows P/s/G and peers; Hybrid is always measured
+#   --checkpointing yes|no                one of the two settings
+#   --seconds 60                          fewer steps where a step takes long
+# $RESULTS names another folder for what is written, $PYTHON another interpreter.
+set -eu
+
+stage=${1:?usage: sh benchmarks/gpu.sh tests|kernels|tuning|all [WHEELS [options]]}
+shift
+wheels=${1:-}
+[ $# -eq 0 ] || shift
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+packages=${PACKAGES:-${TMPDIR:-/tmp}/hybrid-gpu-packages}
+results=${RESULTS:-$root/benchmarks/results}
+mkdir -p "$packages" "$results"
+
+# Installs the wheels of folder $1 into folder $2, unless that was done before.
+install() {
+    [ -n "$(find "$1" -maxdepth 1 -name '*.whl' 2>/dev/null)" ] || return 0
+    [ ! -e "$2/.installed" ] || return 0
+    "$python" -m pip install -q --no-index --no-deps --upgrade --find-links "$1" --target "$2" "$1"/*.whl
+    touch "$2/.installed"
+}
+
+if [ -n "$wheels" ]; then
+    install "$wheels" "$packages/all"
+    install "$wheels/unsloth" "$packages/unsloth"
+fi
+export PYTHONPATH="$packages/all:$root${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$packages/unsloth"
+
+tests() { (cd "$root" && "$python" -m pytest -m gpu "$@"); }
+
+kernels() {
+    "$python" "$root/benchmarks/kernels.py" --device cuda --json --unsloth-path "$packages/unsloth" "$@" \
+        >"$results/kernels-cuda.json"
+}
+
+tuning() {
+    "$python" "$root/benchmarks/tuning.py" --device cuda --json --unsloth-path "$packages/unsloth" --minutes 9 \
+        --runs "$results/tuning-cuda.runs.jsonl" "$@" >"$results/tuning-cuda.json"
+}
+
+case $stage in
+    tests | kernels | tuning) "$stage" "$@" ;;
+    all)
+        tests
+        kernels
+        tuning
+        ;;
+    *)
+        echo "unknown stage $stage: tests, kernels, tuning or all" >&2
+        exit 2
+        ;;
+esac

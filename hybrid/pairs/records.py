@@ -1,0 +1,238 @@
+"""Records of published question and chat formats, one pure function each, from the fields to a question.
+
+A missing field or a wrong type is an error. A text that is empty, which published sets have, is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hybrid.errors import QuestionError
+from hybrid.prompt import question_of
+from hybrid.questions import question_from_record
+from hybrid.retrieval.formats import encodable
+from hybrid.types import Question
+
+Record = Mapping[str, Any]
+
+CUT = "prompts cut to what follows `Question:`"
+SYSTEM = "system messages"
+LATER = "later turns, which may depend on the first"
+NO_TURN = "conversations that do not begin with a question and its answer"
+EMPTY = "records with an empty question or answer"
+
+_SYSTEM_ROLES = {"system", "developer"}
+_USER_ROLES = {"user", "human"}
+_ASSISTANT_ROLES = {"assistant", "gpt", "chatgpt", "model", "bot"}
+
+
+class Read(NamedTuple):
+    """The question of a record, if it holds one, and a name for each thing that was left out."""
+
+    question: Question | None
+    left_out: tuple[str, ...] = ()
+
+
+class Format(NamedTuple):
+    """A format of single records.
+
+    Attributes:
+        name: What people call it.
+        fields: Fields that tell it from others, with the types they have.
+        read: From the fields, the place for messages, and the id of a record that has none.
+    """
+
+    name: str
+    fields: Mapping[str, type | tuple[type, ...]]
+    read: Callable[[Record, str, str], Read]
+
+
+def format_of(record: Record) -> Format | None:
+    """The first format whose fields a record has."""
+    for known in FORMATS:
+        if all(name in record and isinstance(record[name], kind) for name, kind in known.fields.items()):
+            return known
+    return None
+
+
+def read_own(record: Record, where: str, default_id: str) -> Read:
+    """A line of a question file."""
+    return Read(question_from_record(record, where, default_id))
+
+
+def read_pair(record: Record, where: str, default_id: str) -> Read:
+    """An exported training pair; one that was trained to refuse is unanswerable."""
+    oracles = record["oracles"]
+    if not all(isinstance(oracle, str) for oracle in oracles):
+        raise QuestionError(f"{where}: 'oracles' must be a list of chunk ids, found {oracles!r}")
+    gold = tuple(dict.fromkeys(oracle.rpartition("#")[0] for oracle in oracles))
+    answers = () if record["kind"] == "absent" else (_text(record, "answer", where),)
+    return _question(_text(record, "question", where), answers, _id(record, default_id), gold, bool(answers))
+
+
+def read_squad(record: Record, where: str, default_id: str) -> Read:
+    """A question of SQuAD 1.1 or 2.0, in its file or as a row of the Hugging Face hub.
+
+    The paragraph is no document of the index, so no gold is taken over.
+    """
+    row = isinstance(record.get("answers"), Mapping)
+    given = _list(record["answers"], "text", f"{where}: answers") if row else _list(record, "answers", where)
+    places = [f"{where}: answers[{number}]" for number in range(len(given))]
+    objects = [{"text": value} if row else _object(value, at) for value, at in zip(given, places, strict=True)]
+    answers = [_text(answer, "text", at) for answer, at in zip(objects, places, strict=True)]
+    impossible = record.get("is_impossible", row and not answers)
+    if not isinstance(impossible, bool):
+        raise QuestionError(f"{where}: 'is_impossible' must be true or false, found {impossible!r}")
+    answers = [] if impossible else answers
+    return _question(_text(record, "question", where), answers, _id(record, default_id), (), not impossible)
+
+
+def read_pubmedqa(record: Record, where: str, default_id: str) -> Read:
+    """A PubMedQA question: answered by the decision or the conclusion; its abstract is the document `default_id`.
+
+    Rows of the Hugging Face hub have lower-case names and the abstract's id in `pubid`.
+    """
+    fields = {name.lower(): value for name, value in record.items()}
+    pmid = str(fields.get("pubid", default_id))
+    answers = [_text(fields, name, where) for name in ("final_decision", "long_answer") if name in fields]
+    return _question(_text(fields, "question", where), answers, pmid, (pmid,))
+
+
+def read_hotpotqa(record: Record, where: str, default_id: str) -> Read:
+    """A HotpotQA question, in its file or as a row of the hub; the titles of its supporting facts are the gold."""
+    facts = record["supporting_facts"]
+    titles = _list(facts, "title", f"{where}: supporting_facts") if isinstance(facts, Mapping) else []
+    for number, fact in enumerate(facts if isinstance(facts, list) else []):
+        if not isinstance(fact, list) or len(fact) != 2:
+            raise QuestionError(f"{where}: supporting_facts[{number}] must be a title and a number, found {fact!r}")
+        titles.append(fact[0])
+    if not all(isinstance(title, str) for title in titles):
+        raise QuestionError(f"{where}: the titles in 'supporting_facts' must be texts, found {titles!r}")
+    kind = str(record.get("type", ""))
+    return _question(
+        _text(record, "question", where),
+        [_text(record, "answer", where)],
+        _id(record, default_id),
+        tuple(dict.fromkeys(titles)),
+        kind=kind,
+    )
+
+
+def read_alpaca(record: Record, where: str, default_id: str) -> Read:
+    """An Alpaca record: the question is the instruction and, on the next line, its input.
+
+    Of a record with a `history`, as LLaMA-Factory has it, the first turn is taken.
+    """
+    asked = [_text(record, "instruction", where), _text({"input": "", **record}, "input", where)]
+    turns = [["\n".join(filter(None, asked)), _text(record, "output", where)]]
+    for number, turn in enumerate(record.get("history") or []):
+        if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+            raise QuestionError(f"{where}: history[{number}] must be a question and an answer, found {turn!r}")
+        turns.insert(number, turn)
+    left_out = (SYSTEM,) * bool(record.get("system")) + (LATER,) * (len(turns) - 1)
+    return _asked(turns[0][0], turns[0][1], _id(record, default_id), left_out)
+
+
+def read_prompt_completion(record: Record, where: str, default_id: str) -> Read:
+    """A prompt and its completion, as texts or, as TRL has it, as lists of chat messages."""
+    if isinstance(record["prompt"], list) and isinstance(record["completion"], list):
+        return _conversation([*record["prompt"], *record["completion"]], where, _id(record, default_id))
+    return _asked(_text(record, "prompt", where), _text(record, "completion", where), _id(record, default_id))
+
+
+def read_messages(record: Record, where: str, default_id: str) -> Read:
+    """A conversation of OpenAI's chat `messages`."""
+    return _conversation(record["messages"], f"{where}: messages", _id(record, default_id))
+
+
+def read_sharegpt(record: Record, where: str, default_id: str) -> Read:
+    """A ShareGPT conversation."""
+    return _conversation(record["conversations"], f"{where}: conversations", _id(record, default_id))
+
+
+def _conversation(turns: Sequence[Any], where: str, identity: str) -> Read:
+    """The first question with its answer: whether later questions can be understood without it, nobody knows."""
+    said = [_turn(turn, f"{where}[{number}]") for number, turn in enumerate(turns)]
+    spoken = [(role, text) for role, text in said if role not in _SYSTEM_ROLES]
+    system = (SYSTEM,) * (len(said) - len(spoken))
+    roles = [role for role, _ in spoken]
+    if len(spoken) < 2 or roles[0] not in _USER_ROLES or roles[1] not in _ASSISTANT_ROLES:
+        return Read(None, (*system, NO_TURN))
+    later = sum(role in _USER_ROLES for role in roles[2:])
+    return _asked(spoken[0][1], spoken[1][1], identity, (*system, *(LATER,) * later))
+
+
+def _turn(turn: Any, where: str) -> tuple[str, str]:  # noqa: ANN401
+    """Role and text of a turn; empty where the content is no text, such as an image or the call of a tool."""
+    turn = _object(turn, where)
+    role, content = ("from", "value") if "from" in turn else ("role", "content")
+    if isinstance(turn.get(content), list) or (content in turn and turn[content] is None):
+        return _text(turn, role, where).lower(), ""
+    return _text(turn, role, where).lower(), _text(turn, content, where)
+
+
+def _asked(prompt: str, answer: str, identity: str, left_out: tuple[str, ...] = ()) -> Read:
+    """A question that may stand in a prompt with a context, as in our own exports."""
+    text = question_of(prompt)
+    read = _question(text, [answer], identity)
+    return Read(read.question, (*left_out, *read.left_out, *((CUT,) if text != prompt and read.question else ())))
+
+
+def _question(
+    text: str,
+    answers: Sequence[str],
+    identity: str,
+    gold: tuple[str, ...] = (),
+    answerable: bool = True,
+    kind: str = "",
+) -> Read:
+    kept = tuple(dict.fromkeys(answer for answer in answers if answer))
+    if not text or (answerable and not kept):
+        return Read(None, (EMPTY,))
+    return Read(Question(identity, text, kept, gold, answerable, kind))
+
+
+def _text(record: Record, name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise _wrong(record, name, "text", where)
+    return encodable(value).strip()
+
+
+def _list(record: Record, name: str, where: str) -> list[Any]:
+    value = record.get(name)
+    if not isinstance(value, list):
+        raise _wrong(record, name, "list", where)
+    return list(value)
+
+
+def _wrong(record: Record, name: str, wanted: str, where: str) -> QuestionError:
+    found = f"must be a {wanted}, found {type(record[name]).__name__}" if name in record else "is missing"
+    return QuestionError(f"{where}: the field '{name}' {found}")
+
+
+def _object(value: Any, where: str) -> Record:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        raise QuestionError(f"{where}: expected an object, found {type(value).__name__}")
+    return value
+
+
+def _id(record: Record, default_id: str) -> str:
+    value = record.get("id", record.get("_id"))
+    return default_id if value is None else encodable(str(value))
+
+
+# In order: what tells a format apart comes before formats that share its other fields.
+FORMATS = (
+    Format("ShareGPT", {"conversations": list}, read_sharegpt),
+    Format("chat messages", {"messages": list}, read_messages),
+    Format("prompt and completion", {"prompt": (str, list), "completion": (str, list)}, read_prompt_completion),
+    Format("Alpaca", {"instruction": str, "output": str}, read_alpaca),
+    Format("training pairs", {"question": str, "oracles": list, "context": list, "kind": str}, read_pair),
+    Format("HotpotQA", {"question": str, "supporting_facts": (list, dict)}, read_hotpotqa),
+    Format("SQuAD", {"question": str, "context": str, "answers": dict}, read_squad),
+    Format("PubMedQA", {"question": str, "final_decision": str, "long_answer": str}, read_pubmedqa),
+    Format("PubMedQA", {"QUESTION": str, "CONTEXTS": list}, read_pubmedqa),
+    Format("questions", {"question": object}, read_own),
+)

@@ -1,0 +1,95 @@
+"""The memory formula against what autograd saves, and the choice that follows from it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from hybrid.tuning.batch import collate
+from hybrid.tuning.fast_paths import fast_paths
+from hybrid.tuning.loss import row_loss
+from hybrid.tuning.memory import (
+    Recompute,
+    RowSize,
+    activation_bytes,
+    choose_checkpointing,
+    free_memory_mb,
+    largest_row,
+    layer_bytes,
+    peak_memory_mb,
+)
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.shape import Shape, load_shape
+from hybrid.tuning.trainer import prepare_model
+from hybrid.tuning.tree import Example, Row, build_trees
+
+PROMPTS = [(3,) * 300 + (4 + n,) + (9,) * 19 for n in range(6)]
+ROW: Row = tuple(build_trees([Example(str(n), "g", p, (7,) * 10) for n, p in enumerate(PROMPTS)], max_tokens=1024))
+SHAPE = Shape(10_000, (), layers=4, hidden=64, intermediate=160, query=64, key=32, vocabulary=64)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+def test_the_formula_counts_what_autograd_saves(
+    tmp_path: Path, dtype: str, method: Any, checkpointing: Recompute
+) -> None:
+    settings = TuneSettings(method=method, rank=4, checkpointing=checkpointing)
+    # The difference of two depths leaves out what layers share (the final norm, the head, masks and positions), and the
+    # last layer, which keeps less.
+    shallow, deep = (_saved_bytes(tmp_path, layers, settings, dtype) for layers in (2, 4))
+    width = {"float32": 4, "bfloat16": 2}[dtype]
+    row = largest_row([ROW])
+    per_token = layer_bytes(load_shape(tmp_path / "2"), row, settings, width, checkpointing)
+    statistics = 0 if checkpointing == "full" else row.tokens * (4 * 4 + 2 * 4) + 30 * 330 * width  # 4 heads, 2 norms
+    assert row.tokens * per_token + statistics == pytest.approx((deep - shallow) / 2, rel=0.01)
+
+
+def _saved_bytes(folder: Path, layers: int, settings: TuneSettings, dtype: str) -> int:
+    """Bytes that one forward pass of a small model keeps for the backward pass."""
+    sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 160}
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": layers}
+    LlamaForCausalLM(LlamaConfig(**sizes, **heads)).save_pretrained(folder / str(layers))
+    model = prepare_model(folder / str(layers), settings, getattr(torch, dtype), torch.device("cpu"))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with fast_paths(model, settings), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = row_loss(model, collate(ROW))
+    assert loss.requires_grad
+    return sum(storage.nbytes() for address, storage in saved.items() if address not in weights)
+
+
+def test_a_row_counts_shared_tokens_once_and_copied_keys_for_each_branch() -> None:
+    assert largest_row([ROW, ()]) == RowSize(tokens=300 + 6 * 30, copied_keys=6 * (300 + 30))
+    alone: Row = tuple(build_trees([Example("a", "g", (1,) * 20, (2,))], max_tokens=64))
+    assert largest_row([alone]) == RowSize(21, 0)
+    assert largest_row([]) == RowSize(0, 0)
+
+
+@pytest.mark.parametrize("way", ["none", "selective", "full"])
+def test_the_settings_decide_where_they_name_a_way(way: Any) -> None:
+    choice = choose_checkpointing(SHAPE, RowSize(1000, 0), TuneSettings(checkpointing=way), 4, room_mb=0.001)
+    assert choice.checkpointing == way
+
+
+def test_the_first_way_that_fits_is_chosen() -> None:
+    row, settings = RowSize(1000, 0), TuneSettings()
+    needed = {way: activation_bytes(SHAPE, row, settings, 4, way) / 2**20 for way in ("none", "selective", "full")}
+    assert needed["none"] > needed["selective"] > needed["full"] > 0
+    for way, size in needed.items():
+        choice = choose_checkpointing(SHAPE, row, settings, 4, room_mb=size)
+        assert (choice.checkpointing, choice.needed_mb) == (way, size)
+        assert str(choice).startswith(f"{way} ({size:.0f} MB of activations predicted")
+    assert choose_checkpointing(SHAPE, row, settings, 4, room_mb=0.0).checkpointing == "full"
+
+
+def test_the_memory_of_the_host_is_read() -> None:
+    assert 10 < peak_memory_mb() < 1e6
+    assert 10 < free_memory_mb() < 1e8
