@@ -37,7 +37,7 @@ def plan_flex(intervals: Intervals) -> FlexPlan:
     touched_QK = touched_blocks(intervals.query_blocks_Q4, keys, _BLOCK)
     full_QK = touched_QK & _full_blocks(intervals)
     ordered = (*_by_row(touched_QK & ~full_QK), *_by_row(full_QK))
-    block_mask = BlockMask.from_kv_blocks(*ordered, _BLOCK, visible, (rows, keys))
+    block_mask = BlockMask.from_kv_blocks(*ordered, BLOCK_SIZE=_BLOCK, mask_mod=visible, seq_lengths=(rows, keys))
     return FlexPlan(intervals, block_mask)
 
 

@@ -173,7 +173,7 @@ class Endpoint:
             values = json.loads(text)
             inner = values.get("error", values)
             text = str(inner.get("message") or inner.get("detail") or text) if isinstance(inner, dict) else str(inner)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             pass
         return self._excerpt(text)
 
@@ -196,8 +196,12 @@ class Endpoint:
         }
         way_out = ways_out.get(error.code, "")
         if 300 <= error.code < 400:
-            host = self._excerpt(urlsplit(error.headers.get("Location") or "").hostname or "elsewhere")
-            way_out = f"it redirects to {host}, which is not followed; set {_SECTION}.base_url to the final address"
+            location = self._excerpt(error.headers.get("Location") or "")
+            host = re.search(r"//([^/?#]+)", location)
+            way_out = (
+                f"it redirects to {host[1] if host else 'another path'}, which is not followed; "
+                f"set {_SECTION}.base_url to the final address"
+            )
         return EndpointError(message + (f"; {way_out}" if way_out else ""))
 
     @property
@@ -230,7 +234,7 @@ class Endpoint:
             usage = values.get("usage") or {}
             counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
             ended = choice.get("finish_reason")
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             said = self._excerpt(body.decode("utf-8", "replace")) or "nothing"
             message = f"{self._url} sent no chat completion but {said!r}; {_SECTION}.base_url ends in /v1 as a rule"
             raise _AgainError(message) from None
@@ -298,8 +302,10 @@ def _pause(retry_after: str | None) -> float | None:
 class _NoRedirects(request.HTTPRedirectHandler):
     """Follows no redirect: the key would go to a host that the user did not name."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Refuses, so that the redirect counts as an error."""
+    def http_error_302(self, *_: Any) -> None:  # noqa: ANN401
+        """Leaves the redirect to be an error."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _Pace:

@@ -315,7 +315,7 @@ def test_own_questions_without_gold_find_their_oracle(build: Build, world: Any) 
     own += [_own(900, answers=("no such words here",), gold=("gone.md",)), _own(901, answers=())]
     result = build(own=own, file="folder/mine.csv", p_absent=0.0, oracle_in_top=100)
     found = result.counts["oracles found by retrieval"]
-    assert found >= 20
+    assert found >= 10
     assert result.counts["dropped: no answer"] == 1
     assert result.counts["dropped: oracle not found"] == len(own) - 1 - found
     for pair in result.train + result.dev:
