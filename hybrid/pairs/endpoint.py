@@ -65,7 +65,7 @@ class Endpoint:
         self._settings = settings
         self._backoff = backoff
         self._pace = _Pace(settings.requests_per_minute)
-        self._opener = request.build_opener(_NoRedirects)
+        self._opener = _opener()
         self._limit = "max_tokens"  # newer hosted models know it by another name
         self._key = ""
 
@@ -299,13 +299,18 @@ def _pause(retry_after: str | None) -> float | None:
         return None
 
 
-class _NoRedirects(request.HTTPRedirectHandler):
-    """Follows no redirect: the key would go to a host that the user did not name."""
-
-    def http_error_302(self, *_: Any) -> None:  # noqa: ANN401
-        """Leaves the redirect to be an error."""
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+def _opener() -> request.OpenerDirector:
+    """HTTP and HTTPS alone, and no redirects: the key would go to a host that the user did not name."""
+    opener = request.OpenerDirector()
+    for handler in (
+        request.ProxyHandler(),
+        request.HTTPHandler(),
+        request.HTTPSHandler(),
+        request.HTTPErrorProcessor(),
+        request.HTTPDefaultErrorHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 class _Pace:
