@@ -21,6 +21,7 @@ import report
 
 import hybrid
 from hybrid.cli.commands import format_table
+from hybrid.tuning.memory import peak_memory_mb
 
 Record = dict[str, Any]
 _SPLIT_BY: dict[str, Callable[[Record], str]] = {
@@ -104,7 +105,7 @@ def main() -> None:
         **report.header(command, stages[-1].manifest["versions"]),
         "seconds": round(time.perf_counter() - started),
         "stage_seconds": {stage.stage: stage.manifest["seconds"] for stage in stages},
-        "peak_memory_mb": report.peak_memory_mb(),
+        "peak_memory_mb": round(peak_memory_mb()),
         "split": {"train questions": len(train), "test questions": len(test)},
         **{key: compared.data[key] for key in ("arms", "verdict", "facts", "notes")},
     }

@@ -23,6 +23,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from tuning_work import Pair, Shape, Work, make_pairs, records, shares
 
+from hybrid.tuning.memory import peak_memory_mb
+
 RANK, ALPHA, LEARNING_RATE = 16, 32, 1e-4
 PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel", "unsloth", "unsloth-zoo")
 
@@ -279,7 +281,7 @@ class Clock(TrainerCallback):
         skipped = min(warmup, len(self.seconds) // 3)
         figures: Figures = {"seconds": self.seconds[skipped:], "first_step_seconds": self.seconds[0]}
         if self.device.type != "cuda":
-            return {**figures, "peak_mb": report.peak_memory_mb(), "peak_reserved_mb": None}
+            return {**figures, "peak_mb": round(peak_memory_mb()), "peak_reserved_mb": None}
         allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
         return {**figures, "peak_mb": round(allocated / 2**20), "peak_reserved_mb": round(reserved / 2**20)}
 

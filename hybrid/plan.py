@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing
+from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing, optimizer_bytes
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, adapter_parameters
 
@@ -161,12 +161,11 @@ def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: M
     logits = min(_LOSS_BUFFER, work.answer_tokens * shape.vocabulary * 4)
     head_gradient = shape.vocabulary * shape.hidden * 4 if full else 0
     unpacked = max(linear.inputs * linear.outputs for linear in shape.linears) * width if packed else 0
-    moments = trained / 4 if tune.optimizer == "paged_adamw_8bit" else trained
     fixed = {
         "base": base,
         "adapter": 0 if full else trained,
         "gradients": trained,
-        "optimiser": 2 * moments,
+        "optimiser": optimizer_bytes(trained, tune.optimizer),
         "work": logits * (1 if width == 4 else 1 + width / 4) + head_gradient + unpacked,
     }
     parts = {name: value / 2**20 for name, value in fixed.items()} | {"runtime": machine.runtime_mb}

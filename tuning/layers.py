@@ -63,6 +63,7 @@ class FastLayer:
         family: Its family.
         qkv: One product for queries, keys and values, or None if they are computed one by one.
         gate_up: One product for gate and up, or None.
+        activation: Of the MLP.
         pruned: Compute the predicting rows alone.
         recompute: What the backward pass computes again.
     """
@@ -71,6 +72,7 @@ class FastLayer:
     family: Family
     qkv: Callable[[Tensor], Tensor] | None
     gate_up: Callable[[Tensor], Tensor] | None
+    activation: Activation
     pruned: bool
     recompute: Recompute
 
@@ -196,7 +198,7 @@ def _heads(
 
 
 def _mlp(layer: FastLayer, x_BRH: Tensor) -> Tensor:
-    mlp, kind = layer.module.mlp, _ACTIVATIONS[_activation(layer.module)]
+    mlp, kind = layer.module.mlp, layer.activation
 
     def inside(x_BRH: Tensor) -> Tensor:
         if layer.gate_up is not None:
@@ -224,7 +226,7 @@ def _plan(module: nn.Module, last: bool, recompute: Recompute, stack: bool) -> F
         # The last layer wants its queries for other rows than its keys and values.
         qkv = None if last else stacked_linears([attention.q_proj, attention.k_proj, attention.v_proj])
         gate_up = stacked_linears([mlp.gate_proj, mlp.up_proj])
-    return FastLayer(module, family, qkv, gate_up, last, recompute)
+    return FastLayer(module, family, qkv, gate_up, _ACTIVATIONS[_activation(module)], last, recompute)
 
 
 def _forward(layer: FastLayer) -> Callable[..., Tensor]:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.settings import Optimizer, TuneSettings
 from hybrid.tuning.shape import Shape, adapted_linears
 from hybrid.tuning.tree import Row
 
@@ -112,6 +112,11 @@ def choose_checkpointing(shape: Shape, row: RowSize, tune: TuneSettings, width: 
         ways = (tune.checkpointing,)
     choices = [Choice(way, activation_bytes(shape, row, tune, width, way) / 2**20, room_mb) for way in ways]
     return next((choice for choice in choices if choice.needed_mb <= room_mb), choices[-1])
+
+
+def optimizer_bytes(trained: float, optimizer: Optimizer) -> float:
+    """Returns the bytes of AdamW's two moments for trained parameters of so many bytes in float32."""
+    return trained * (0.5 if optimizer == "paged_adamw_8bit" else 2)
 
 
 def free_memory_mb() -> float:

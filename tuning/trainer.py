@@ -23,7 +23,15 @@ from hybrid.tuning.batch import TreeBatch, collate
 from hybrid.tuning.fast_paths import fast_paths
 from hybrid.tuning.lora import attach_adapter
 from hybrid.tuning.loss import check_parity, parity_tree, row_loss, separate_gradients, shared_gradients
-from hybrid.tuning.memory import HEADROOM, Choice, choose_checkpointing, free_memory_mb, largest_row, peak_memory_mb
+from hybrid.tuning.memory import (
+    HEADROOM,
+    Choice,
+    choose_checkpointing,
+    free_memory_mb,
+    largest_row,
+    optimizer_bytes,
+    peak_memory_mb,
+)
 from hybrid.tuning.model import (
     TunedRecord,
     compute_dtype,
@@ -174,10 +182,11 @@ def tune(
     choice = plan_memory(model, model_path, rows, settings)
     chosen = replace(settings, checkpointing=choice.checkpointing)
     last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
-    reference = separate_gradients(model, parity_tree(trees))
+    sample = parity_tree(trees)
+    reference = separate_gradients(model, sample)
     with ExitStack() as stack:
         kernels = stack.enter_context(fast_paths(model, chosen))
-        check_parity(shared_gradients(model, parity_tree(trees), settings.attention), reference, model)
+        check_parity(shared_gradients(model, sample, settings.attention), reference, model)
         arguments = training_arguments(settings, seed, checkpoints, len(rows), len(trees))
         trainer = _trainer(model, arguments, rows, settings.attention)
         stack.callback(trainer.progress.close)
@@ -250,8 +259,7 @@ def plan_memory(
     row = largest_row(rows)
     if attention.resolve_backend(settings.attention, device) != "sdpa":
         row = row._replace(copied_keys=0)
-    moments = 0.5 if settings.optimizer == "paged_adamw_8bit" else 2.0
-    room_mb = HEADROOM * free_mb - (1 + moments) * trained / 2**20
+    room_mb = HEADROOM * free_mb - (trained + optimizer_bytes(trained, settings.optimizer)) / 2**20
     return choose_checkpointing(load_shape(Path(model_path)), row, settings, model.dtype.itemsize, room_mb)
 
 
