@@ -51,7 +51,7 @@ from hybrid.questions import load_questions
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
-from hybrid.stages import training_examples
+from hybrid.stages.tune import training_examples
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.tree import Branch, ContextTree, Example, Row, build_trees, pack_rows
 from hybrid.types import Hit, Question

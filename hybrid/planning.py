@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hybrid import stages
 from hybrid.artefacts import read_manifest
 from hybrid.models import load_tokenizer
 from hybrid.pairs.export import read_pairs
@@ -15,6 +14,7 @@ from hybrid.pairs.formats import load_examples
 from hybrid.plan import Machine, Plan, Workload, make_plan
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
+from hybrid.stages.tune import training_examples
 from hybrid.tuning.memory import free_memory_mb, largest_row, peak_memory_mb
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, load_shape
@@ -61,7 +61,7 @@ def count_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]
     return [
         count_workload(
             adapter,
-            stages.training_examples(pairs, chunks, project, tokenizer, closed_book=adapter == "tuned")[0],
+            training_examples(pairs, chunks, project, tokenizer, closed_book=adapter == "tuned")[0],
             project.config.tune,
             project.config.seed,
         )

@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from hybrid import stages
 from hybrid.arms import ARMS, select_arms
 from hybrid.artefacts import (
     fingerprint,
@@ -32,6 +31,12 @@ from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionErr
 from hybrid.models import resolve_model
 from hybrid.pairs.formats import fingerprint_examples, load_examples
 from hybrid.pairs.teachers import teacher_identity
+from hybrid.stages import Counts
+from hybrid.stages.compare import compare_arms
+from hybrid.stages.index import build_index
+from hybrid.stages.pairs import export_examples, make_pairs
+from hybrid.stages.serve import load_assistant
+from hybrid.stages.tune import export_model, tune_adapter
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
@@ -353,7 +358,7 @@ class Project:
             arm = "hybrid" if read_manifest(self.path("tune/hybrid")) else "rag"
         if arm not in ARMS:
             raise ConfigError(f"unknown arm {arm!r}; known are {', '.join(ARMS)}")
-        return stages.load_assistant(self, ARMS[arm])
+        return load_assistant(self, ARMS[arm])
 
     def export(self, output: str | Path, arm: str = "hybrid") -> Path:
         """Writes the tuned model of an arm, merged with its base, as a folder that transformers loads.
@@ -362,7 +367,7 @@ class Project:
             ConfigError: The folder exists already.
             ArtefactError: The adapter has not been trained.
         """
-        return stages.export_model(self, _new(output), arm)
+        return export_model(self, _new(output), arm)
 
     def export_pairs(self, output: str | Path, *formats: str) -> dict[str, int]:
         """Writes the training pairs in `hybrid.pairs.export.FORMATS`, or in those named.
@@ -374,7 +379,7 @@ class Project:
             ConfigError: The folder exists already.
             ArtefactError: The pairs are missing, or older than the index.
         """
-        return stages.export_examples(self, _new(output), formats)
+        return export_examples(self, _new(output), formats)
 
 
 def _new(folder: str | Path) -> Path:
@@ -387,9 +392,9 @@ def _group(stage: str) -> str:
     return stage.partition("/")[0]
 
 
-def _builder(stage: str) -> Callable[[Project, Path], stages.Counts]:
-    builders = {"index": stages.build_index, "pairs": stages.make_pairs, "compare": stages.compare_arms}
-    return builders.get(stage) or partial(stages.tune_adapter, arm=stage.removeprefix("tune/"))
+def _builder(stage: str) -> Callable[[Project, Path], Counts]:
+    builders = {"index": build_index, "pairs": make_pairs, "compare": compare_arms}
+    return builders.get(stage) or partial(tune_adapter, arm=stage.removeprefix("tune/"))
 
 
 def _stored(path: str | Path, folder: Path) -> str:

@@ -96,6 +96,9 @@ class Pair:
         quotes: Spans of the oracle that prove the answer.
         kind: `grounded`, `multi`, `absent` (the context shows no oracle) or `conflict`.
         source: What made the pair, such as the teacher's name or the question file.
+        asks: What sort of question it is, such as `fact`, `number`, `yes_no`, `procedure`, `definition` or
+            `comparison`; empty if nobody said.
+        rank: Rank of its best oracle in its own retrieval; 0 where it has none or was not found.
     """
 
     id: str
@@ -106,6 +109,8 @@ class Pair:
     quotes: tuple[Quote, ...] = ()
     kind: PairKind = "grounded"
     source: str = ""
+    asks: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from hybrid.config import PromptConfig, config_from_dict
 from hybrid.models import load_tokenizer
 from hybrid.project import Project
 from hybrid.prompt import Shot, encode, encode_answer, fit_context, render_messages, to_text
-from hybrid.stages import _shown, training_examples
+from hybrid.stages.compare import _shown
+from hybrid.stages.tune import training_examples
 from hybrid.types import Chunk, Hit, Pair
 
 if TYPE_CHECKING:

@@ -25,6 +25,9 @@ _POINTING = re.compile(
 )
 
 
+_ASKS = {"yes": "yes_no", "affirmed": "yes_no", "denied": "yes_no", "table": "fact", "sentence": "fact"}
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A question and answer with their support.
@@ -37,6 +40,7 @@ class Candidate:
         documents: Ids of the documents that the pair is about, for splits.
         quotes: Proving spans of documents.
         source: The teacher or the question file.
+        asks: What sort of question it is; empty if nobody said.
     """
 
     id: str
@@ -46,6 +50,7 @@ class Candidate:
     documents: tuple[str, ...]
     quotes: tuple[Quote, ...]
     source: str
+    asks: str = ""
 
 
 def words(text: str) -> list[str]:
@@ -67,7 +72,14 @@ def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) 
     )
     place = f"{chunk.document}#{chunk.start + draft.start}-{chunk.start + draft.end}"
     return Candidate(
-        f"{place}/{draft.kind}/{question}", question, answer, (chunk.id,), (chunk.document,), (quote,), teacher
+        f"{place}/{draft.kind}/{question}",
+        question,
+        answer,
+        (chunk.id,),
+        (chunk.document,),
+        (quote,),
+        teacher,
+        asks=_ASKS.get(draft.kind, draft.kind),
     )
 
 
@@ -103,7 +115,7 @@ def candidates_from_question(
     """
     documents = tuple(question.gold)
     if not question.answerable:
-        return Candidate(question.id, question.question, refusal, (), documents, (), source)
+        return Candidate(question.id, question.question, refusal, (), documents, (), source, question.kind)
     gold = [chunk for document in question.gold for chunk in chunks_of.get(document, ())]
     support = find_support(question, gold, retrieved)
     if support is None:
@@ -111,7 +123,7 @@ def candidates_from_question(
     answer, chunk, start, end = support
     documents = tuple(dict.fromkeys((chunk.document, *documents)))
     quote = Quote(chunk.document, chunk.start + start, chunk.start + end, chunk.text[start:end])
-    return Candidate(question.id, question.question, answer, (chunk.id,), documents, (quote,), source)
+    return Candidate(question.id, question.question, answer, (chunk.id,), documents, (quote,), source, question.kind)
 
 
 class Funnel:

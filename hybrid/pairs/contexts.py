@@ -81,7 +81,7 @@ def plan_contexts(
             unplaced += 1
             continue
         room.take(context)
-        pairs.append(_pair(candidate, context, refusal, absent=True))
+        pairs.append(_pair(candidate, context, refusal, near, absent=True))
     return Plan(sorted(pairs, key=lambda pair: (pair.context, pair.id)), unplaced)
 
 
@@ -219,7 +219,7 @@ def _grounded_pairs(
         context = tuple(rng.sample(members, len(members)))
         for candidate in map(by_id.__getitem__, joining):
             waiting.remove(candidate.id)
-            pairs.append(_pair(candidate, context, candidate.answer, absent=False))
+            pairs.append(_pair(candidate, context, candidate.answer, retrieved[candidate.id], absent=False))
     return pairs
 
 
@@ -306,8 +306,19 @@ def _own_miss(
     return tuple(rng.sample(members, len(members))) if members else None
 
 
-def _pair(candidate: Candidate, context: tuple[str, ...], answer: str, *, absent: bool) -> Pair:
+def _pair(
+    candidate: Candidate, context: tuple[str, ...], answer: str, retrieved: Sequence[str], *, absent: bool
+) -> Pair:
     kind: PairKind = "absent" if absent else "multi" if len(candidate.oracles) > 1 else "grounded"
     return Pair(
-        candidate.id, candidate.question, answer, context, candidate.oracles, candidate.quotes, kind, candidate.source
+        candidate.id,
+        candidate.question,
+        answer,
+        context,
+        candidate.oracles,
+        candidate.quotes,
+        kind,
+        candidate.source,
+        candidate.asks,
+        next((rank for rank, chunk in enumerate(retrieved, 1) if chunk in candidate.oracles), 0),
     )

@@ -15,7 +15,7 @@ from hybrid.models import load_tokenizer
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.contexts import ContextFigures, Plan, context_figures, plan_contexts
 from hybrid.project import Project
-from hybrid.stages import training_examples
+from hybrid.stages.tune import training_examples
 from hybrid.tuning.tree import build_trees
 from hybrid.types import Chunk, Pair
 
