@@ -11,7 +11,7 @@
 
 All three start from the same weights and use the same seed, learning rate, schedule, epochs and, as nearly as rows
 allow, the same number of optimiser steps and so of examples per step. Then each adapter answers the same questions on
-retrieved contexts with the prompt it was trained on. Data, split and prompts are those of real_data.py. Intervals and
+retrieved contexts with the prompt it was trained on. The split is by article or by group of sections. Intervals and
 p-values are over questions (with several seeds, over each question's mean); they do not cover the choice of seeds.
 
 A run that was interrupted goes on: a mode whose adapter or replies are in WORK is not repeated. The table goes to
@@ -34,20 +34,20 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import real_data
 import report
 from transformers import PreTrainedTokenizerBase
 
 import hybrid
 from hybrid.arms import PromptChoice, Runner, append_replies, read_replies
 from hybrid.artefacts import fingerprint, installed_versions
+from hybrid.benchmarks import BENCHMARKS, Item, split, write_questions
 from hybrid.eval.answers import AnswerScore, score_answer
 from hybrid.eval.comparison import Reply
 from hybrid.eval.statistics import Array, mean_interval, paired_bootstrap
 from hybrid.models import load_tokenizer
 from hybrid.pairs.export import read_pairs
 from hybrid.prompt import encode, render_turn, to_text
-from hybrid.questions import load_questions
+from hybrid.questions import load_questions, question_from_record
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
@@ -59,6 +59,15 @@ from hybrid.types import Hit, Question
 Figures = dict[str, Any]
 MODES = ("shared", "separate", "multi-turn")
 TOTAL = {"squad11_dev13": 240, "emanual_tv": 160}
+GROUPS = {"squad11_dev13": "article", "emanual_tv": "group"}
+_MANUAL = BENCHMARKS["emanual"].settings["prompt"]
+SETTINGS: dict[str, Figures] = {
+    "squad11_dev13": {},
+    "emanual_tv": {
+        "prompt": {key: _MANUAL[key] for key in ("instructions", "closed_book")},
+        "compare": {"max_new_tokens": 96},
+    },
+}
 METRICS = AnswerScore._fields
 
 
@@ -70,12 +79,16 @@ def open_project(options: argparse.Namespace) -> hybrid.Project:
     folder = options.work.resolve()
     if not (folder / "hybrid.yaml").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        lines = (options.data / options.name / "qa.jsonl").read_text(encoding="utf-8").splitlines()
-        group_of = real_data._SPLIT_BY[options.name]
-        parts = real_data.split([json.loads(line) for line in lines], group_of, options.test_share, seed=0)
-        for name, part in zip(("train", "test"), parts, strict=True):
-            real_data._write(folder / f"{name}.jsonl", part)
-        settings = real_data._SETTINGS[options.name]
+        lines = (options.data / options.name / "qa.jsonl").read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in lines if line]
+        items = [
+            Item(question_from_record(record, "qa.jsonl", ""), record[GROUPS[options.name]], frozenset())
+            for record in records
+        ]
+        parts = split(items, options.test_share, seed=0)
+        for name, part in (("train", parts.train), ("test", parts.test)):
+            write_questions(folder / f"{name}.jsonl", [item.question for item in part])
+        settings = SETTINGS[options.name]
         corpus = options.data / options.name / "corpus.jsonl"
         hybrid.Project.create(folder, corpus, folder / "test.jsonl", **settings, pairs={"file": "train.jsonl"})
     # One arm, so that no closed-book adapter and no rag prompt is among what the project depends on.
@@ -194,7 +207,7 @@ def train(project: hybrid.Project, mode: str, seed: int, folder: Path, steps: fl
     pairs = read_pairs(project.path("pairs") / "train.jsonl")
     chunks = {chunk.id: chunk for chunk in Index.load(project.path("index")).chunks}
     tokenizer = load_tokenizer(project.model)
-    examples, _ = training_examples(pairs, chunks, project, tokenizer, closed_book=False)
+    examples = training_examples(pairs, chunks, project, tokenizer, closed_book=False).examples
     started = time.process_time()
     if mode == "multi-turn":
         asked = [pair.question for pair in pairs]

@@ -7,22 +7,13 @@ comparison.summaries[1].vs_rag.low
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from hybrid.errors import EvaluationError
-from hybrid.eval.answers import UNSCORED, WRONG, AnswerScore, score_answer
-from hybrid.eval.retrieval import recall_at_k
-from hybrid.eval.statistics import (
-    Array,
-    Difference,
-    Interval,
-    detectable_difference,
-    holm,
-    mean_interval,
-    paired_bootstrap,
-)
+from hybrid.eval.answers import AnswerScore, score_answer
+from hybrid.eval.clusters import clusters
+from hybrid.eval.measures import Measure, measures
+from hybrid.eval.summary import ArmSummary, summarise
 from hybrid.types import Citation, Question
 
 
@@ -39,6 +30,10 @@ class Reply:
         seconds: Wall time of the answer.
         citations: Supporting spans.
         error: Why there is no answer; such a reply counts as wrong.
+        tokens_in: Tokens of the prompt; 0 where nobody counted.
+        tokens_out: Tokens of the answer, likewise.
+        invalid_citations: Citations of the model's own that no passage stands for; they are left out.
+        raw: What the model wrote, where that is more than `text`.
     """
 
     question_id: str
@@ -49,6 +44,10 @@ class Reply:
     seconds: float
     citations: tuple[Citation, ...] = ()
     error: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    invalid_citations: int = 0
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,55 +60,6 @@ class ArmRun:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmSummary:
-    """The scores of one arm; means are over the answerable questions, 0 without any.
-
-    An answerable question that failed or was abstained from counts 0.
-
-    Attributes:
-        name: The arm.
-        description: What it is made of.
-        n: Number of questions, answerable or not.
-        em: Mean exact match.
-        f1: Mean token F1.
-        rouge_l: Mean ROUGE-L.
-        contains: Share of answers that contain a gold answer.
-        recall_at_k: Mean recall of the gold documents; None if the arm retrieves nothing or no question names gold.
-        abstained: Share of abstentions, over all questions.
-        refused_unanswerable: Share of abstentions over unanswerable questions, None without any.
-        over_refused: Share of abstentions over answerable questions.
-        seconds: Mean seconds per question, over the replies without error.
-        errors: Number of questions without a reply, or with one that failed.
-        f1_interval: 95 % bootstrap interval of the mean F1.
-        vs_rag: Paired difference in F1 to the baseline arm; None for that arm itself, or if it did not run.
-        vs_rag_em: The same in exact match.
-        vs_rag_rouge_l: The same in ROUGE-L.
-        p_holm: p-value of `vs_rag`, adjusted for the number of arms.
-        detectable: Smallest true difference in F1 to the baseline that as many questions would show 4 times of 5.
-    """
-
-    name: str
-    description: str
-    n: int
-    em: float
-    f1: float
-    rouge_l: float
-    contains: float
-    recall_at_k: float | None
-    abstained: float
-    refused_unanswerable: float | None
-    over_refused: float
-    seconds: float
-    errors: int
-    f1_interval: Interval
-    vs_rag: Difference | None = None
-    vs_rag_em: Difference | None = None
-    vs_rag_rouge_l: Difference | None = None
-    p_holm: float | None = None
-    detectable: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """Several arms on the same questions.
 
@@ -119,8 +69,11 @@ class Comparison:
         runs: The arms, each with exactly one reply per question, in the order of `questions`.
         scores: Per arm, the score of each reply, in the order of `questions`.
         baseline: The arm that the others are compared with.
+        metric: The field of AnswerScore that decides.
         k: Number of retrieved documents that recall looks at.
         seed: Seed of the resampling.
+        groups: The cluster of every question: those about common documents share one.
+        further: Per arm, what was measured beside the scores.
     """
 
     summaries: tuple[ArmSummary, ...]
@@ -128,12 +81,23 @@ class Comparison:
     runs: tuple[ArmRun, ...]
     scores: Mapping[str, tuple[AnswerScore, ...]]
     baseline: str
+    metric: str
     k: int
     seed: int
+    groups: tuple[int, ...]
+    further: Mapping[str, Sequence[Measure]] = field(default_factory=dict)
 
 
 def compare(
-    questions: Sequence[Question], runs: Sequence[ArmRun], *, baseline: str = "rag", k: int, seed: int = 0
+    questions: Sequence[Question],
+    runs: Sequence[ArmRun],
+    *,
+    baseline: str = "rag",
+    metric: str = "f1",
+    k: int,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
+    further: Sequence[Mapping[str, Measure]] = (),
 ) -> Comparison:
     """Scores every arm and tests it against the baseline, pairing by question id.
 
@@ -141,13 +105,18 @@ def compare(
         questions: The questions, with distinct ids.
         runs: The arms, with distinct names; a question without a reply counts as an error of that arm.
         baseline: Name of the arm to compare with; without it the summaries hold no differences.
+        metric: The field of AnswerScore that decides.
         k: Number of retrieved documents that recall looks at.
         seed: Seed of the resampling.
+        groups: A label per question id: questions of one label are taken for dependent. By default those are that name
+            a common gold document.
+        further: Further measures, each of every arm by its name; see `hybrid.eval.further`. Their values stand in the
+            order of the questions.
 
     Raises:
         ValueError: k is below 1.
         EvaluationError: There is no question or no arm, an id is duplicate or unknown, an answerable question has no
-            answer, or a reply's time is not a number.
+            answer, a reply's time is not a number, or no answerable question has the metric.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -157,14 +126,23 @@ def compare(
     _check_unique("arm", (run.name for run in runs))
     joined = tuple(_join(questions, run) for run in runs)
     scores = {run.name: _score(questions, run) for run in joined}
-    summaries = [_summarise(questions, run, scores[run.name], k, seed) for run in joined]
-    if baseline in scores:
-        summaries = [
-            summary if summary.name == baseline else _versus(summary, scores[summary.name], scores[baseline], seed)
-            for summary in summaries
-        ]
-        summaries = _adjusted(summaries)
-    return Comparison(tuple(summaries), tuple(questions), joined, scores, baseline, k, seed)
+    _check_metric(metric, scores[joined[0].name])
+    numbers = clusters(questions, groups)
+    more = {run.name: [measure[run.name] for measure in further] for run in joined}
+    measured = [
+        [*measures(questions, run.replies, scores[run.name], metric=metric, k=k), *more[run.name]] for run in joined
+    ]
+    summaries = summarise(joined, measured, numbers, baseline=baseline, seed=seed)
+    return Comparison(summaries, tuple(questions), joined, scores, baseline, metric, k, seed, tuple(numbers), more)
+
+
+def _check_metric(metric: str, scores: Sequence[AnswerScore]) -> None:
+    if metric not in AnswerScore._fields:
+        raise EvaluationError(f"no metric is called {metric!r}; known are {', '.join(AnswerScore._fields)}")
+    scored = [score._asdict() for score in scores if score.em is not None]
+    if scored and all(score[metric] is None for score in scored):
+        known = ", ".join(name for name in AnswerScore._fields if any(score[name] is not None for score in scored))
+        raise EvaluationError(f"no question has the metric {metric!r}; set compare.metric to one of {known}")
 
 
 def _check_unique(what: str, ids: Iterable[str]) -> None:
@@ -193,76 +171,4 @@ def _score(questions: Sequence[Question], run: ArmRun) -> tuple[AnswerScore, ...
 
 
 def _score_reply(question: Question, reply: Reply) -> AnswerScore:
-    if reply.error:
-        return WRONG if question.answerable else UNSCORED
-    return score_answer(reply.text, question, reply.abstained)
-
-
-def _summarise(
-    questions: Sequence[Question], run: ArmRun, scores: Sequence[AnswerScore], k: int, seed: int
-) -> ArmSummary:
-    em, f1, rouge, contained = _columns(scores)
-    refused_unanswerable = _refusals(questions, run.replies, answerable=False)
-    over_refused = _refusals(questions, run.replies, answerable=True)
-    return ArmSummary(
-        name=run.name,
-        description=run.description,
-        n=len(questions),
-        em=_mean(em),
-        f1=_mean(f1),
-        rouge_l=_mean(rouge),
-        contains=_mean(contained),
-        recall_at_k=_recall(questions, run.replies, k),
-        abstained=_mean(over_refused + refused_unanswerable),
-        refused_unanswerable=_mean(refused_unanswerable) if refused_unanswerable else None,
-        over_refused=_mean(over_refused),
-        seconds=_mean([reply.seconds for reply in run.replies if not reply.error]),
-        errors=sum(bool(reply.error) for reply in run.replies),
-        f1_interval=mean_interval(f1, seed=seed),
-    )
-
-
-def _versus(
-    summary: ArmSummary, scores: Sequence[AnswerScore], baseline: Sequence[AnswerScore], seed: int
-) -> ArmSummary:
-    em, f1, rouge = (
-        paired_bootstrap(mine, theirs, seed=seed)
-        for mine, theirs in zip(_columns(scores)[:3], _columns(baseline)[:3], strict=True)
-    )
-    detectable = detectable_difference(_columns(scores)[1] - _columns(baseline)[1])
-    return replace(summary, vs_rag=f1, vs_rag_em=em, vs_rag_rouge_l=rouge, detectable=detectable)
-
-
-def _adjusted(summaries: Sequence[ArmSummary]) -> list[ArmSummary]:
-    """The summaries with the p-values of their F1 differences adjusted for the number of arms."""
-    p_values = iter(holm([summary.vs_rag.p for summary in summaries if summary.vs_rag]))
-    return [replace(summary, p_holm=next(p_values)) if summary.vs_rag else summary for summary in summaries]
-
-
-def _columns(scores: Sequence[AnswerScore]) -> Array:
-    """Returns one row per field of AnswerScore, with one value per answerable question."""
-    scored = [score for score in scores if score.em is not None]
-    return np.array(scored, dtype=np.float64).reshape(-1, len(AnswerScore._fields)).T
-
-
-def _refusals(questions: Sequence[Question], replies: Sequence[Reply], answerable: bool) -> list[bool]:
-    return [
-        reply.abstained and not reply.error
-        for question, reply in zip(questions, replies, strict=True)
-        if question.answerable is answerable
-    ]
-
-
-def _recall(questions: Sequence[Question], replies: Sequence[Reply], k: int) -> float | None:
-    if not any(reply.documents for reply in replies):
-        return None
-    recalls = [
-        recall_at_k(reply.documents, question.gold, k)
-        for question, reply in zip(questions, replies, strict=True)
-        if question.gold
-    ]
-    return _mean(recalls) if recalls else None
-
-
-def _mean(values: Sequence[float] | Array) -> float:
-    return float(np.mean(values)) if len(values) else 0.0
+    return score_answer(reply.text, question, reply.abstained or bool(reply.error))

@@ -1,17 +1,19 @@
-"""How sure a mean or a difference is: bootstrap intervals and a sign-flip test, seeded, in bounded memory."""
+"""How sure a mean or a difference is: BCa bootstrap, permutation test, power, and Holm's correction.
+
+Questions about one document are not independent: every function takes `groups`, one label per value, and then draws,
+swaps and counts whole groups.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from hybrid.eval.resampling import Array, bca_interval, bootstrap_totals, group_sums, left_out, ratios, swap_p
 
-# Values of one block of resamples: 8 MB as float64 or index.
-_BLOCK = 1 << 20
+RESAMPLES = 10_000
 
 
 class Interval(NamedTuple):
@@ -34,19 +36,22 @@ def paired_bootstrap(
     a: Sequence[float] | Array,
     b: Sequence[float] | Array,
     *,
-    resamples: int = 10_000,
+    groups: Sequence[int] | None = None,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Difference:
-    """Mean of a - b with a percentile bootstrap interval (Efron 1979) and the p-value of a sign-flip test.
+    """Mean of a - b with a BCa bootstrap interval (Efron 1987) and the p-value of a sign-flip test.
 
-    The test flips the sign of each difference at random: under the null hypothesis that the two sides are
-    exchangeable, p = (flips whose mean is at least as far from 0 as the observed one, + 1) / (resamples + 1).
-    Fewer than two pairs show nothing: the interval is the difference itself and p is 1.
+    The test flips the sign of each difference (of each group's sum) at random: under the null hypothesis that the two
+    sides are exchangeable, p = (flips whose mean is at least as far from 0 as the observed one, + 1) / (resamples + 1),
+    or the exact share where all flips are fewer than `resamples`. Fewer than two pairs or groups show nothing: the
+    interval is the difference itself and p is 1.
 
     Args:
         a: One value per pair.
         b: The values to compare with, in the same order.
+        groups: One label per pair; pairs of one group are drawn together.
         resamples: Number of bootstrap samples, and of sign flips.
         seed: The same seed gives the same result.
         confidence: Coverage of the interval, in (0, 1).
@@ -60,15 +65,22 @@ def paired_bootstrap(
     left, right = _finite(a, "a"), _finite(b, "b")
     if left.shape != right.shape:
         raise ValueError(f"a and b must pair up, got {left.size} and {right.size} values")
-    differences = left - right
-    interval = mean_interval(differences, resamples=resamples, seed=seed, confidence=confidence)
-    return Difference(_mean(differences), *interval, _sign_flip_p(differences, resamples, seed))
+    low, high = mean_interval(left - right, groups=groups, resamples=resamples, seed=seed, confidence=confidence)
+    sides = [group_sums(side[:, None], groups) for side in (left, right)]
+    sizes = group_sums(np.ones((left.size, 1)), groups)
+    p = float(swap_p((sides[0], sizes), (sides[1], sizes), resamples=resamples, seed=seed)[0]) if left.size else 1.0
+    return Difference(_mean(left - right), low, high, p)
 
 
 def mean_interval(
-    values: Sequence[float] | Array, *, resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+    values: Sequence[float] | Array,
+    *,
+    groups: Sequence[int] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean; the mean itself for fewer than two values.
+    """BCa bootstrap interval of the mean; the mean itself for fewer than two values or groups.
 
     Raises:
         ValueError: A value is not finite, or a setting is out of range.
@@ -81,15 +93,13 @@ def mean_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     data = _finite(values, "values")
-    if data.size < 2:
+    sums = group_sums(np.column_stack([data, np.ones(data.size)]), groups)
+    if len(sums) < 2:
         return Interval(_mean(data), _mean(data))
-    rng = np.random.default_rng([seed, 0])
-    means = [
-        data[rng.integers(0, data.size, size=(rows, data.size))].mean(axis=1) for rows in _blocks(resamples, data.size)
-    ]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Interval(float(low), float(high))
+    drawn, without = bootstrap_totals(sums, resamples=resamples, seed=seed), left_out(sums)
+    return Interval(
+        *bca_interval(_mean(data), ratios(drawn[:, 0], drawn[:, 1]), ratios(without[:, 0], without[:, 1]), confidence)
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -106,38 +116,49 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def standard_error(values: Sequence[float] | Array, *, groups: Sequence[int] | None = None) -> float | None:
+    """Standard error of the mean; with groups, the cluster-robust one (Liang and Zeger 1986) times sqrt(G / (G - 1)).
+
+    None for fewer than two values or groups.
+    """
+    variance = _mean_variance(_finite(values, "values"), groups)
+    return None if variance is None else math.sqrt(variance)
+
+
+def design_effect(values: Sequence[float] | Array, groups: Sequence[int]) -> float | None:
+    """How many times larger the variance of the mean is than for independent values (Kish 1965).
+
+    1 means that grouping costs nothing; n values are worth n / design effect independent ones. None where all values
+    are equal, or with fewer than two groups.
+
+    >>> design_effect([0, 0, 1, 1], [1, 1, 2, 2])
+    3.0
+    """
+    data = _finite(values, "values")
+    alone, together = _mean_variance(data, None), _mean_variance(data, groups)
+    return together / alone if alone and together is not None else None
+
+
 def detectable_difference(
-    differences: Sequence[float] | Array, *, level: float = 0.05, power: float = 0.8
+    differences: Sequence[float] | Array,
+    *,
+    groups: Sequence[int] | None = None,
+    level: float = 0.05,
+    power: float = 0.8,
 ) -> float | None:
     """The smallest mean paired difference that as many pairs would show at `level` with probability `power`.
 
-    By the normal approximation, ``(z(1 - level / 2) + z(power)) * sd / sqrt(n)``; None for fewer than two pairs.
+    By the normal approximation, ``(z(1 - level / 2) + z(power)) * standard error``; None for fewer than two pairs.
     """
-    data = _finite(differences, "differences")
-    if data.size < 2:
-        return None
+    error = standard_error(differences, groups=groups)
     normal = NormalDist()
-    z = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)
-    return float(z * data.std(ddof=1) / math.sqrt(data.size))
+    return None if error is None else (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * error
 
 
-def _sign_flip_p(differences: Array, resamples: int, seed: int) -> float:
-    if differences.size < 2:
-        return 1.0
-    # Rounding must not make a flip that only reorders the sum look smaller than the observed one.
-    threshold = abs(float(differences.sum())) - 1e-12 * float(np.abs(differences).sum())
-    rng = np.random.default_rng([seed, 1])
-    extreme = 0
-    for rows in _blocks(resamples, differences.size):
-        signs = 2.0 * rng.integers(0, 2, size=(rows, differences.size), dtype=np.int8) - 1.0
-        extreme += int(np.count_nonzero(np.abs(signs @ differences) >= threshold))
-    return (extreme + 1) / (resamples + 1)
-
-
-def _blocks(resamples: int, width: int) -> Iterator[int]:
-    rows = max(1, _BLOCK // width)
-    for start in range(0, resamples, rows):
-        yield min(rows, resamples - start)
+def _mean_variance(data: Array, groups: Sequence[int] | None) -> float | None:
+    residuals = group_sums((data - _mean(data))[:, None], groups)
+    count = len(residuals)
+    return float((residuals**2).sum()) * count / (count - 1) / data.size**2 if count > 1 else None
 
 
 def _finite(values: Sequence[float] | Array, name: str) -> Array:

@@ -1,77 +1,297 @@
-"""The verdict: what the comparison says a team should build."""
+"""The verdict: what the comparison says a team should build, at what it says counts."""
 
 from __future__ import annotations
 
-from hybrid.eval.comparison import ArmSummary, Comparison
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hybrid.arms import ARMS, Arm
+from hybrid.config import WeightsConfig
+from hybrid.costs import ArmCost
+from hybrid.eval.clusters import count_clusters
+from hybrid.eval.comparison import Comparison
+from hybrid.standings import POINTS, Standing, against, mean, price, scored, stand, worth
 
 _ALPHA = 0.05
+_FEW_QUESTIONS = 50
+_FEW_CLUSTERS = 20
+_WIDE = 20.0  # points of quality between the ends of an interval
+_LOW_RECALL = 0.7
 _NAMES = {
     "hybrid": "Hybrid (fine-tuned on retrieved contexts, served with retrieval)",
     "tuned": "Fine-tuning alone",
+    "tuned_rag": "The closed-book adapter, served with retrieval",
     "base": "The base model alone",
     "rag": "Retrieval alone (RAG)",
 }
+_METRICS = {
+    "f1": "token F1",
+    "em": "exact match",
+    "contains": "share of answers that contain the right one",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+}
 
 
-def verdict(comparison: Comparison) -> str:
-    """States which arm to build, from the paired differences in token F1 against the baseline.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to build.
 
-    An arm is preferred to the baseline only if it is better with p < 0.05, by Holm's adjustment for the number of arms;
-    otherwise the simpler baseline stands.
+    Attributes:
+        choice: Name of the arm; None where there is not enough evidence.
+        fine_tune: Whether to fine-tune; None where that is open, or no fine-tuned arm ran.
+        reasons: The conclusion and its numbers, in sentences.
+        warnings: What makes the evidence weak, in sentences.
+        standings: The arms that could be built, in the order of the comparison, without the baseline.
     """
-    arms = {summary.name: summary for summary in comparison.summaries}
-    baseline = arms.get(comparison.baseline)
-    if baseline is None:
-        best = max(comparison.summaries, key=lambda arm: arm.f1)
-        return (
-            f"{_name(best)} answers best (F1 {best.f1:.3f}), "
-            f"but the baseline {comparison.baseline!r} was not among the arms."
-        )
-    if len(arms) == 1:
-        return f"Only {baseline.name} ran (F1 {baseline.f1:.3f}); with one arm there is nothing to compare."
-    answerable = sum(question.answerable for question in comparison.questions)
-    better = [arm for arm in comparison.summaries if _better(arm)]
-    if better:
-        best = max(better, key=lambda arm: arm.f1)
-        return (
-            f"{_name(best)}: token F1 {best.f1:.3f} against {baseline.f1:.3f} for {comparison.baseline}, "
-            f"{_evidence(best)} on {answerable} questions."
-        )
-    close = [arm for arm in comparison.summaries if arm.vs_rag and arm.vs_rag.high > 0]
-    if not close:
-        return f"{_name(baseline)}: no other arm comes near it (F1 {baseline.f1:.3f} on {answerable} questions)." + (
-            " Do not fine-tune." if arms.keys() & {"tuned", "hybrid"} else ""
-        )
-    best = max(close, key=lambda arm: arm.f1)
-    return (
-        f"{_name(baseline)}: not enough evidence for anything else. {best.name} differs by {_evidence(best)} "
-        f"on {answerable} questions; ask more questions to see a smaller difference."
-    )
+
+    choice: str | None
+    fine_tune: bool | None
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    standings: tuple[Standing, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The verdict as the report shows it: a paragraph of reasons, one of warnings."""
+        return "\n\n".join(" ".join(part) for part in (self.reasons, self.warnings) if part)
+
+
+def decide(
+    comparison: Comparison,
+    *,
+    weights: WeightsConfig = WeightsConfig(),  # noqa: B008 - frozen
+    costs: Mapping[str, ArmCost] | None = None,
+    arms: Mapping[str, Arm] = ARMS,
+) -> Decision:
+    """Decides which arm to build, from the paired differences against the baseline.
+
+    An arm is worth `quality` x its points of the comparison's metric, less `latency` x its seconds, `cost` x its price,
+    and `changes` if its model must know the documents by heart. It is preferred to the baseline only if it is worth
+    more with p < 0.05, by Holm's adjustment for the number of arms. Of several, the one worth most is chosen, unless
+    one that needs no training is not clearly worth less. Fine-tuning is advised against where the intervals of all
+    fine-tuned arms exclude a gain. Arms that nobody can build, such as those with oracle contexts, are never chosen.
+
+    Args:
+        comparison: The arms, their scores and replies.
+        weights: What counts how much.
+        costs: What each arm costs; arms without one have no price.
+        arms: What each arm is; others count as untrained.
+    """
+    prices = costs or {}
+    built = [run.name for run in comparison.runs if not _is_control(arms.get(run.name))]
+    if comparison.baseline not in built:
+        return _without_baseline(comparison, built)
+    if len(built) == 1:
+        reason = f"Only {built[0]} ran ({_score(comparison, built[0])}); with one arm there is nothing to compare."
+        return Decision(None, None, (reason,))
+    worths = worth(comparison, weights, prices, arms)
+    standings = stand(comparison, [name for name in built if name != comparison.baseline], worths, prices, arms)
+    plain = weights.latency == weights.cost == weights.changes == 0
+    if any(_is_better(standing) for standing in standings):
+        decision = _change(comparison, worths, standings, plain)
+    else:
+        decision = _stay(comparison, standings, plain)
+    decisive = next((s for s in standings if s.arm == decision.choice), max(standings, key=lambda s: s.net))
+    free = [name for name in built if price(name, prices) is None] if weights.cost else []
+    warnings = _warnings(comparison, decisive, free, wide=_WIDE * (weights.quality or 1.0))
+    return replace(decision, warnings=tuple(warnings), standings=standings)
 
 
 def power_note(comparison: Comparison) -> str | None:
     """Says which differences the questions are too few to show; None if no arm is compared with the baseline."""
-    limits = [arm.detectable for arm in comparison.summaries if arm.detectable]
+    versus = [arm.versus[comparison.metric] for arm in comparison.summaries if comparison.metric in arm.versus]
+    limits = [each.detectable for each in versus if each.detectable]
     if not limits:
         return None
-    answerable = sum(question.answerable for question in comparison.questions)
     return (
-        f"With {answerable} answerable questions, a difference in F1 under {max(limits):.3f} is likely to go unseen "
-        "(80% power, 5% level)."
+        f"With {_questions(comparison)}, a difference under {POINTS * max(limits):.1f} points of "
+        f"{_metric(comparison)} cannot be seen reliably (80% power, 5% level)."
     )
 
 
-def _better(arm: ArmSummary) -> bool:
-    return arm.vs_rag is not None and arm.vs_rag.difference > 0 and arm.p_holm is not None and arm.p_holm < _ALPHA
+def _without_baseline(comparison: Comparison, built: Sequence[str]) -> Decision:
+    best = max(built or [run.name for run in comparison.runs], key=lambda name: mean(comparison, name))
+    reason = (
+        f"{_name(best)} answers best ({_score(comparison, best)}), "
+        f"but the baseline {comparison.baseline!r} was not among the arms."
+    )
+    return Decision(None, None, (reason, "Without it there is not enough evidence."))
 
 
-def _name(arm: ArmSummary) -> str:
-    return _NAMES.get(arm.name, arm.name)
+def _change(
+    comparison: Comparison, worths: Mapping[str, Sequence[float]], standings: Sequence[Standing], plain: bool
+) -> Decision:
+    """Some arm is clearly better than the baseline: takes the best, or one that is as good without training."""
+    better = sorted((s for s in standings if _is_better(s)), key=lambda s: -s.net)
+    best = better[0]
+    simpler = [s for s in better[1:] if best.trained and not s.trained]
+    chosen = next((s for s in simpler if against(comparison, worths, best.arm, s.arm).p >= _ALPHA), best)
+    reasons = [
+        f"{_name(chosen.arm)}: {_metric(comparison)} {mean(comparison, chosen.arm):.3f} against "
+        f"{mean(comparison, comparison.baseline):.3f} for {comparison.baseline}, {_evidence(chosen, standings)} "
+        f"on {_questions(comparison)}.",
+        *_net(chosen, plain),
+    ]
+    for rival in (s for s in better if s is not chosen):
+        lead = against(comparison, worths, chosen.arm, rival.arm)
+        if lead.p >= _ALPHA:
+            reasons.append(
+                f"{rival.arm} is not clearly apart from it: {chosen.arm} leads by {lead.difference:+.1f} points "
+                f"({lead.low:+.1f} to {lead.high:+.1f})."
+            )
+    reasons += _time(chosen)
+    if chosen.trained:
+        return Decision(chosen.arm, True, (*reasons, *_training(chosen)))
+    trained = [s for s in standings if s.trained]
+    leads = [against(comparison, worths, s.arm, chosen.arm) for s in trained]
+    closed = bool(trained) and all(_is_ruled_out(comparison, lead.high, lead.p) for lead in leads)
+    if closed:
+        reasons.append("Do not fine-tune: no fine-tuned arm gains on it.")
+    elif trained:
+        reasons.append("Do not fine-tune yet: no fine-tuned arm is clearly better.")
+    return Decision(chosen.arm, False if closed else None, tuple(reasons))
 
 
-def _evidence(arm: ArmSummary) -> str:
-    difference = arm.vs_rag
-    if difference is None:
-        return "no difference measured"
-    p = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
-    return f"{difference.difference:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, {p})"
+def _stay(comparison: Comparison, standings: Sequence[Standing], plain: bool) -> Decision:
+    """No arm is clearly better than the baseline."""
+    base = comparison.baseline
+    trained = [s for s in standings if s.trained]
+    closed = bool(trained) and all(_is_ruled_out(comparison, s.high, s.p) for s in trained)
+    advice = [f"Do not fine-tune{_spent(trained)}."] if closed else []
+    nearest = max(standings, key=lambda s: s.net)
+    if all(_is_ruled_out(comparison, s.high, s.p) for s in standings):
+        reason = f"{_name(base)}: no other arm comes near it ({_score(comparison, base)} on {_questions(comparison)})."
+        detail = f"The next, {nearest.arm}, differs by {_evidence(nearest, standings)}."
+        return Decision(base, False if closed else None, (reason, detail, *_net(nearest, plain), *advice))
+    reasons = [
+        f"{_name(base)} for now: not enough evidence for anything else.",
+        f"{nearest.arm} differs by {_evidence(nearest, standings)} on {_questions(comparison)}.",
+        *_net(nearest, plain),
+        *advice,
+        "Ask more questions to see a smaller difference.",
+    ]
+    if trained and not closed:
+        reasons.append("Whether to fine-tune is open.")
+    return Decision(None, False if closed else None, tuple(reasons))
+
+
+def _warnings(comparison: Comparison, decisive: Standing, free: Sequence[str], *, wide: float) -> list[str]:
+    count = len(scored(comparison))
+    about = count_clusters([comparison.groups[row] for row in scored(comparison)])
+    warnings = []
+    if count < _FEW_QUESTIONS:
+        warnings.append(f"Few questions: {count}; ask at least {_FEW_QUESTIONS}.")
+    if about.clusters < min(_FEW_CLUSTERS, count):
+        warnings.append(
+            f"Few documents: the questions are about {about.clusters} separate groups of documents, "
+            "so ask about others rather than more about the same."
+        )
+    if decisive.high - decisive.low > wide:
+        warnings.append(f"Wide interval: {decisive.low:+.1f} to {decisive.high:+.1f} points for {decisive.arm}.")
+    warnings += _retrieval(comparison)
+    warnings += [
+        f"{arm.name}: {arm.errors} of {arm.n} answers failed and count as wrong."
+        for arm in comparison.summaries
+        if arm.errors
+    ]
+    if free:
+        warnings.append(
+            f"No price is known for {', '.join(free)}, so compare.weights.cost takes it for free; "
+            "set compare.price_hour."
+        )
+    return warnings
+
+
+def _retrieval(comparison: Comparison) -> list[str]:
+    """Warns where retrieval finds too little for any model to answer well."""
+    recalls = {arm.name: recall for arm in comparison.summaries if (recall := arm.value("recall_at_k")) is not None}
+    if not recalls:
+        return []
+    recall = recalls.get(comparison.baseline, max(recalls.values()))
+    if recall >= _LOW_RECALL:
+        return []
+    oracle = f"{comparison.baseline}_oracle"
+    ceiling = (
+        f" With the right chunks it would reach {_score(comparison, oracle)}." if oracle in comparison.scores else ""
+    )
+    return [
+        f"Retrieval is the bottleneck: it finds {recall:.0%} of the gold documents. "
+        f"Fix it first (chunks, embedder, prompt.k), then compare again.{ceiling}"
+    ]
+
+
+def _is_control(arm: Arm | None) -> bool:
+    return arm is not None and arm.context in {"oracle", "distractors"}
+
+
+def _is_better(standing: Standing) -> bool:
+    return standing.net > 0 and standing.p_holm < _ALPHA
+
+
+def _is_ruled_out(comparison: Comparison, high: float, p: float) -> bool:
+    """Whether a gain is excluded: an interval from a handful of questions is too narrow to say so alone."""
+    enough = count_clusters([comparison.groups[row] for row in scored(comparison)]).clusters >= _FEW_CLUSTERS
+    return high <= 0 and (p < _ALPHA or enough)
+
+
+def _evidence(standing: Standing, standings: Sequence[Standing]) -> str:
+    p = "p < 0.001" if standing.p_holm < 0.001 else f"p = {standing.p_holm:.3f}"
+    adjusted = f", adjusted for {len(standings)} arms" if len(standings) > 1 else ""
+    return f"{standing.net:+.1f} points (95% interval {standing.low:+.1f} to {standing.high:+.1f}, {p}{adjusted})"
+
+
+def _net(standing: Standing, plain: bool) -> list[str]:
+    """What the points are made of, where more than quality counts."""
+    if plain:
+        return []
+    priced = "" if standing.price is None else f", {standing.price:+.2f} in price of 1,000 answers"
+    return [
+        f"These are points after your weights; before them it is {standing.quality:+.1f} points of quality, "
+        f"{standing.seconds:+.2f} s an answer{priced}."
+    ]
+
+
+def _time(standing: Standing) -> list[str]:
+    if abs(standing.seconds) < 0.005:
+        return []
+    return [f"An answer takes {abs(standing.seconds):.2f} s {'more' if standing.seconds > 0 else 'less'}."]
+
+
+def _training(standing: Standing) -> list[str]:
+    if standing.training_seconds is None:
+        return ["It needs training, and again when the documents change much."]
+    return [
+        f"It took {_duration(standing.training_seconds)} to train, and needs it again when the documents change much."
+    ]
+
+
+def _spent(trained: Sequence[Standing]) -> str:
+    spent = [s.training_seconds for s in trained if s.training_seconds is not None]
+    return f": {_duration(sum(spent))} of training bought nothing" if spent else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} minutes"
+
+
+def _questions(comparison: Comparison) -> str:
+    rows = scored(comparison)
+    about = count_clusters([comparison.groups[row] for row in rows])
+    grouped = f" in {about.clusters} groups of common documents" if about.clusters < len(rows) else ""
+    return f"{len(rows)} questions{grouped}"
+
+
+def _score(comparison: Comparison, arm: str) -> str:
+    return f"{_metric(comparison)} {mean(comparison, arm):.3f}"
+
+
+def _metric(comparison: Comparison) -> str:
+    return _METRICS.get(comparison.metric, comparison.metric)
+
+
+def _name(arm: str) -> str:
+    return _NAMES.get(arm, arm)

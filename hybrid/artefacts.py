@@ -97,6 +97,12 @@ def open_work(folder: Path, stage_fingerprint: str) -> Path:
     return folder
 
 
+def is_forced(folder: Path) -> bool:
+    """True if the work in the folder was begun by `--force`, whose result depends on no artefact of the same stage."""
+    mark = folder / "begun-for"
+    return mark.is_file() and mark.read_text(encoding="utf-8").startswith("forced ")
+
+
 def publish(result: Path, final: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest into the finished folder `result` and renames it to `final`, replacing what was there."""
     (result / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

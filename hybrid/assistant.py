@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, is_refusal
-from hybrid.citations import cite
+from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, read_answer
 from hybrid.errors import ConfigError
 from hybrid.types import Answer, Hit, Question
 
@@ -62,15 +61,19 @@ class Assistant:
         return [_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True)]
 
     def stream(self, question: str) -> Iterator[str]:
-        """Yields the answer piece by piece as it is generated; `ask` returns the same text with citations."""
+        """Yields what the model writes, piece by piece; `cite` reads the whole to the answer that `ask` returns.
+
+        With `prompt.answers` other than `short` this is more than the plain answer: quotes and numbers of passages.
+        """
         from hybrid.generate import stop_ids, stream_tokens
 
         _require_text(question)
-        ids, _ = self.runner.encode(question, self._retrieve([question])[0], self.choice)
+        ids, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
         tokenizer, tokens = self.runner.tokenizer, list[int]()
         shown = text = ""
         stops = stop_ids(self.runner.model, tokenizer)
-        for token in stream_tokens(self.runner.model, ids, max_new_tokens=self.runner.max_new_tokens, stops=stops):
+        longest = self.runner.longest_reply(bool(hits))
+        for token in stream_tokens(self.runner.model, ids, max_new_tokens=longest, stops=stops):
             tokens.append(token)
             # Space is held back until something follows it: `ask` strips the whole.
             text, *rest = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip().split(NEXT_QUESTION)
@@ -86,10 +89,9 @@ class Assistant:
             yield text[len(shown) :]
 
     def cite(self, question: str, text: str) -> Answer:
-        """Finds the citations of a text that was streamed for a question."""
+        """Reads a text that was streamed for a question to the answer with its citations."""
         _, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
-        abstained = is_refusal(text, self.runner.prompt.refusal)
-        return Answer(text, () if abstained else cite(text, hits), tuple(hits), abstained)
+        return read_answer(text, hits, self.runner.prompt)
 
     def _retrieve(self, questions: Sequence[str]) -> list[list[Hit]]:
         return self.retriever.search(questions, self.choice.k) if self.retriever else [[] for _ in questions]
@@ -109,5 +111,12 @@ def _require_text(question: str) -> None:
 
 
 def _answer(reply: Reply, hits: Sequence[Hit], searching: float) -> Answer:
-    shown = [hit for hit in hits if hit.chunk.id in reply.contexts]
-    return Answer(reply.text, reply.citations, tuple(shown), reply.abstained, reply.seconds + searching)
+    by_id = {hit.chunk.id: hit for hit in hits}
+    return Answer(
+        reply.text,
+        reply.citations,
+        tuple(by_id[chunk] for chunk in reply.contexts),
+        reply.abstained,
+        reply.seconds + searching,
+        reply.invalid_citations,
+    )

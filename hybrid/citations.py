@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from hybrid.types import Citation, Hit
+from hybrid.types import Chunk, Citation, Hit
 
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]?")
@@ -28,7 +29,7 @@ def cite(answer: str, hits: Sequence[Hit], limit: int = 3) -> tuple[Citation, ..
         return ()
     pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, wanted)) + r"(?!\w)", re.I)
     exact = [
-        _citation(number, hit, *_sentence_around(hit.chunk.text, *match.span()))
+        citation_at(number, hit.chunk, *sentence_around(hit.chunk.text, *match.span()))
         for number, hit in enumerate(hits, 1)
         if (match := pattern.search(hit.chunk.text))
     ]
@@ -41,19 +42,41 @@ def _closest(wanted: Sequence[str], hits: Sequence[Hit]) -> tuple[Citation, ...]
         for match in _SENTENCE.finditer(hit.chunk.text):
             shared = sum((Counter(_WORD.findall(match.group().lower())) & Counter(wanted)).values()) / len(wanted)
             if shared > best[0] and match.group().strip():
-                best = (shared, _citation(number, hit, *match.span()))
+                best = (shared, citation_at(number, hit.chunk, *match.span()))
     return (best[1],) if best[1] and best[0] >= _MIN_OVERLAP else ()
 
 
-def _sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+def cite_passage(answer: str, number: int, chunk: Chunk) -> Citation:
+    """The citation of a passage that a model names: the sentence that `cite` finds there, else the whole passage."""
+    (found,) = cite(answer, [Hit(chunk, 0.0, 1)], limit=1) or [citation_at(1, chunk, 0, len(chunk.text))]
+    return replace(found, number=number)
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of the sentences of a text, without white space around them; a line ends a sentence too."""
+    for match in _SENTENCE.finditer(text):
+        sentence = match.group()
+        if bare := sentence.strip():
+            start = match.start() + len(sentence) - len(sentence.lstrip())
+            yield start, start + len(bare)
+
+
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span from the beginning of the sentence that holds `start` to its end, or to `end` if that is later.
+
+    >>> text = "It rains. Bring 3.5 litres and a coat. Then wait."
+    >>> text[slice(*sentence_around(text, 16, 19))]
+    ' Bring 3.5 litres and a coat.'
+    """
     for match in _SENTENCE.finditer(text):
         if match.start() <= start < match.end():
             return match.start(), max(match.end(), end)
     return start, end
 
 
-def _citation(number: int, hit: Hit, start: int, end: int) -> Citation:
-    quote = hit.chunk.text[start:end]
+def citation_at(number: int, chunk: Chunk, start: int, end: int) -> Citation:
+    """The citation of a span of a chunk's text, without the white space around it."""
+    quote = chunk.text[start:end]
     start += len(quote) - len(quote.lstrip())
     quote = quote.strip()
-    return Citation(number, hit.chunk.document, hit.chunk.start + start, hit.chunk.start + start + len(quote), quote)
+    return Citation(number, chunk.document, chunk.start + start, chunk.start + start + len(quote), quote)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +10,18 @@ from typing import Any, Literal
 
 import yaml
 
+from hybrid.convert import build
 from hybrid.errors import ConfigError
+from hybrid.judge_settings import JudgeConfig
+from hybrid.limits import check_limits
 from hybrid.tuning.settings import TuneSettings
 
 SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"
+
+Context = Literal["none", "retrieved", "oracle", "distractors"]
+Metric = Literal["f1", "em", "accuracy", "contains", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf"]
+Grounding = Literal["facts", "lexical", "embedding", "entailment", "judge", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class PromptConfig:
         instructions: System message of prompts with a context; `{refusal}` stands for the refusal.
         closed_book: System message of prompts without a context.
         refusal: What the assistant says when the passages do not answer.
+        answers: How the model answers from passages: `short` the answer alone, `cited` with the numbers of the passages
+            that support it (`Manhattan [2]`), `quoted` after verbatim quotes (`[2] "ABC is in Manhattan."`, and on the
+            last line `Answer: Manhattan`). The user reads the plain answer in every style.
+        quote_words: For `quoted`: most words quoted before an answer, all its quotes together.
     """
 
     k: int = 2
@@ -52,6 +60,8 @@ class PromptConfig:
     )
     closed_book: str = "Answer the question in as few words as possible."
     refusal: str = "The documents do not answer this question."
+    answers: Literal["short", "cited", "quoted"] = "short"
+    quote_words: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,8 @@ class TeacherConfig:
         requests_per_minute: For `endpoint`: most calls begun in a minute; 0 sets no limit.
         price_in: Price of a million prompt tokens, for the cost in the manifest.
         price_out: Price of a million reply tokens.
+        max_cost: No call is made that could cost more than this, all calls of the run together, at these prices; the
+            pairs are made from what is there by then. 0 sets no limit.
     """
 
     model: str | None = None
@@ -88,6 +100,7 @@ class TeacherConfig:
     requests_per_minute: int = 0
     price_in: float = 0.0
     price_out: float = 0.0
+    max_cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,29 +112,108 @@ class PairsConfig:
         teacher: `syntax` (offline, English) writes questions by grammar, `model` asks a local language model,
             `endpoint` an OpenAI-compatible server.
         teacher_model: The model that is asked.
-        total: Most pairs kept; drawn evenly over the documents.
+        total: Most pairs kept; drawn in turns over clusters of chunks, documents and chunks.
+        per_chunk: Most pairs about one chunk; 0 sets no limit.
         questions_per_context: Most answerable questions that share a context; a quarter more may join it as absent.
         context_chunks: Most chunks of a training context. With more than `prompt.k`, each question that shares it finds
             the `prompt.k` chunks of its own retrieval in it; otherwise (0) contexts have `prompt.k` chunks, and all
             questions whose oracles they show share them.
-        p_absent: Share of the pairs whose context shows no oracle; their answer is the refusal.
+        distractors: Where the other chunks of a context come from: `retrieved`, from what the retriever returns for its
+            questions, or `random`, from all chunks that do not hold the answer (then `context_chunks` is not used).
+        p_absent: Share of the pairs whose context shows no oracle.
+        absent: Their answer: the refusal (`refuse`), the real one from memory (`memorise`), or half of each (`mixed`).
         p_yes_no: Share of the teacher's pairs that ask yes or no.
+        p_multi: Most of a teacher's pairs, as a share, that need two chunks: comparisons and two questions in one. They
+            are made from the others, so more of them teaches no more facts.
         dev_share: Share of the pairs kept from training, by whole documents, to choose the rag prompt on.
         oracle_in_top: A pair is kept if retrieval ranks an oracle this high for its question (0 keeps all).
         max_similarity: Pairs this close in words to a comparison question (Jaccard) are dropped.
+        shared_run: So are pairs that share this many words in a row with one, or all of a shorter question (0: any).
+        max_meaning: And pairs whose question's vector has this cosine with one; the same three hold for the pairs kept
+            from training. Questions about different numbers or names are never alike.
+        duplicate_words: Of two questions with the same answer and this share of neighbouring words in common (Jaccard),
+            the first is kept.
+        duplicate_meaning: Two questions with the same answer are wordings of one from this cosine on.
+        paraphrases: Most wordings of one question that are kept.
+        similar_documents: Documents that share this much of their runs of five words (Jaccard) are not split.
+        verify: Who answers the questions again from their oracles, and from memory: `student`, the project's model,
+            `teacher`, the teacher's model, or nobody (`off`): a model as small as the embedded one misses nearly all.
+        min_agreement: A pair is kept if that answer agrees this far with its own (token F1).
     """
 
     file: str | None = None
     teacher: Literal["syntax", "model", "endpoint"] = "syntax"
     teacher_model: TeacherConfig = field(default_factory=TeacherConfig)
     total: int = 800
+    per_chunk: int = 0
     questions_per_context: int = 16
     context_chunks: int = 0
+    distractors: Literal["retrieved", "random"] = "retrieved"
     p_absent: float = 0.08
+    absent: Literal["refuse", "memorise", "mixed"] = "refuse"
     p_yes_no: float = 0.1
+    p_multi: float = 0.05
     dev_share: float = 0.1
     oracle_in_top: int = 20
     max_similarity: float = 0.8
+    shared_run: int = 6
+    max_meaning: float = 0.8
+    duplicate_words: float = 0.6
+    duplicate_meaning: float = 0.8
+    paraphrases: int = 3
+    similar_documents: float = 0.5
+    verify: Literal["off", "student", "teacher"] = "off"
+    min_agreement: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ArmConfig:
+    """An arm beyond those of `hybrid.arms`: another adapter, another model, or a server.
+
+    Attributes:
+        name: Its name in tables, of letters, digits, `_`, `-` and `.`.
+        context: The chunks that its prompt shows: `none` (closed book), `retrieved`, `oracle` (the chunks that hold the
+            answer) or `distractors` (retrieved chunks that do not).
+        model: Another model: an embedded name, folder or hub id. With `base_url`, the name the endpoint knows it by.
+        adapter: Folder of a LoRA adapter for `model`, or for the project's own model.
+        base_url: An OpenAI-compatible endpoint, up to and with its `/v1`.
+        key_env: Name of the environment variable that holds the endpoint's key; None sends no key.
+        concurrency: For an endpoint: calls at a time.
+        timeout: For an endpoint: seconds to wait for a reply.
+        retries: For an endpoint: how often a call is made again after a busy or failing server or a timeout.
+        price_in: For an endpoint: price of a million prompt tokens.
+        price_out: For an endpoint: price of a million reply tokens.
+    """
+
+    name: str = ""
+    context: Context = "retrieved"
+    model: str | None = None
+    adapter: str | None = None
+    base_url: str | None = None
+    key_env: str | None = None
+    concurrency: int = 8
+    timeout: float = 300.0
+    retries: int = 5
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsConfig:
+    """What counts in the verdict, in points: hundredths of `compare.metric`.
+
+    Attributes:
+        quality: Worth of a point of the metric.
+        latency: Points that an answer loses per second it takes.
+        cost: Points that an arm loses per unit of price of 1,000 answers (`compare.price_hour` or an endpoint's rates).
+        changes: Points that an arm loses if its model knows the documents by heart, because it is trained on them and
+            answers without retrieval: changes of the documents in a month, times the worth of training again after one.
+    """
+
+    quality: float = 1.0
+    latency: float = 0.0
+    cost: float = 0.0
+    changes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +221,38 @@ class CompareConfig:
     """What is compared, and how answers are generated.
 
     Attributes:
-        arms: Names of arms, see `hybrid.arms`.
+        arms: Names of arms, see `hybrid.arms`; a section in place of a name describes another arm (`ArmConfig`).
         limit: Questions drawn at random from the file; 0 takes all.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest plain answer. With `prompt.answers: cited` a reply may have 4 tokens more for each of
+            `prompt.k` passages, with `quoted` also 2 tokens for each of `prompt.quote_words`.
         batch_tokens: Prompt tokens of one batch.
         dev_questions: Questions of the training side on which the rag prompt is chosen.
         shots: Examples in the few-shot prompts tried for rag.
+        price_hour: Price of an hour of this machine, for the costs of the arms that run on it.
+        metric: The score that decides: the verdict, the choice of the rag prompt and the slices go by it.
+        weights: What else counts in the verdict.
+        grounding: How is measured whether the passages shown support an answer: `facts` and `lexical` by its words,
+            `embedding` by the project's embedder, `entailment` by a model, `judge` by the model of `judge`, or `off`.
+        entailment_model: For `entailment`: folder or hub id of a classifier that was trained on inference.
+        perplexity: Whether every local model is asked how likely it finds the gold answers.
+        forgetting: Whether every adapter is measured by the perplexity of general text, beside the model without it.
+        judge: A language model that grades the answers.
     """
 
-    arms: tuple[str, ...] = ("base", "rag", "tuned", "hybrid")
+    arms: tuple[str | ArmConfig, ...] = ("base", "rag", "tuned", "hybrid")
     limit: int = 0
     max_new_tokens: int = 32
     batch_tokens: int = 8192
     dev_questions: int = 24
     shots: int = 3
+    price_hour: float = 0.0
+    metric: Metric = "f1"
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    grounding: Grounding = "facts"
+    entailment_model: str | None = None
+    perplexity: bool = False
+    forgetting: bool = False
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +303,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def config_from_dict(values: Mapping[str, Any], source: str = "configuration") -> Config:
     """Builds a configuration from nested mappings; see `load_config` for the errors."""
-    config: Config = _build(Config, values, source, "")
-    _check(config, source)
+    config: Config = build(Config, values, source)
+    check_limits(config, source)
     return config
 
 
 def config_to_yaml(config: Config) -> str:
-    """Writes every key with its value, in the order of the dataclasses; `pairs.teacher_model` only where it is set."""
+    """Writes every key with its value, in the order of the dataclasses; a model that is asked only where it is set."""
     values: dict[str, Any] = dataclasses.asdict(
         config, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
     )
     if config.pairs.teacher_model == TeacherConfig():
         del values["pairs"]["teacher_model"]
+    if config.compare.judge == JudgeConfig():
+        del values["compare"]["judge"]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -228,102 +340,3 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         values[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
-
-
-def _build(kind: type[Any], values: Mapping[str, Any], source: str, prefix: str) -> Any:  # noqa: ANN401
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}
-    arguments = {}
-    for key, value in values.items():
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{source}: unknown key {prefix}{key}; did you mean {prefix}{nearest}?")
-        arguments[key] = _convert(hints[key], value, source, prefix + key)
-    return kind(**arguments)
-
-
-def _convert(hint: Any, value: Any, source: str, key: str) -> Any:  # noqa: ANN401
-    if dataclasses.is_dataclass(hint):
-        value = {} if value is None else value  # a section whose keys are all commented out
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{source}: {key} must be a section with keys, found {value!r}")
-        return _build(typing.cast("type[Any]", hint), value, source, key + ".")
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in choices:
-            raise ConfigError(f"{source}: {key} is {value!r}; it can be {', '.join(map(str, choices))}")
-        return value
-    if origin in {types.UnionType, typing.Union}:
-        return _convert_union(choices, value, source, key)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{source}: {key} must be a list, found {value!r}")
-        return tuple(_convert(choices[0], item, source, key) for item in value)
-    return _scalar(hint, value, source, key)
-
-
-def _convert_union(choices: Sequence[Any], value: Any, source: str, key: str) -> Any:  # noqa: ANN401
-    if value is None and types.NoneType in choices:
-        return None
-    problem = ConfigError(f"{source}: {key} is {value!r}")
-    for choice in choices:
-        if choice is not types.NoneType:
-            try:
-                return _convert(choice, value, source, key)
-            except ConfigError as error:
-                problem = error
-    raise problem
-
-
-def _scalar(hint: Any, value: Any, source: str, key: str) -> Any:  # noqa: ANN401
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass  # falls through to the message below
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{source}: {key} must be {hint.__name__}, found {value!r}")
-
-
-def _check(config: Config, source: str) -> None:
-    limits = (
-        ("index.chunk_tokens", config.index.chunk_tokens, 16, 100_000),
-        ("index.overlap_tokens", config.index.overlap_tokens, 0, config.index.chunk_tokens // 2),
-        ("prompt.k", config.prompt.k, 1, 1000),
-        ("prompt.max_tokens", config.prompt.max_tokens, 64, 10_000_000),
-        ("pairs.total", config.pairs.total, 1, 100_000_000),
-        ("pairs.questions_per_context", config.pairs.questions_per_context, 1, 100_000),
-        ("pairs.context_chunks", config.pairs.context_chunks, 0, 1000),
-        ("pairs.p_absent", config.pairs.p_absent, 0, 1),
-        ("pairs.p_yes_no", config.pairs.p_yes_no, 0, 1),
-        ("pairs.dev_share", config.pairs.dev_share, 0, 0.9),
-        ("pairs.oracle_in_top", config.pairs.oracle_in_top, 0, 100_000),
-        ("pairs.max_similarity", config.pairs.max_similarity, 0, 1),
-        *_teacher_limits(config.pairs.teacher_model),
-        ("compare.limit", config.compare.limit, 0, 100_000_000),
-        ("compare.max_new_tokens", config.compare.max_new_tokens, 1, 100_000),
-        ("compare.batch_tokens", config.compare.batch_tokens, 1, 100_000_000),
-        ("compare.dev_questions", config.compare.dev_questions, 1, 1_000_000),
-        ("compare.shots", config.compare.shots, 0, 64),
-        ("seed", config.seed, 0, 2**32 - 1),
-    )
-    for key, value, low, high in limits:
-        if not low <= value <= high:
-            raise ConfigError(f"{source}: {key} is {value}; it must lie between {low} and {high}")
-
-
-def _teacher_limits(teacher: TeacherConfig) -> Sequence[tuple[str, float, float, float]]:
-    prefix = "pairs.teacher_model"
-    return (
-        (f"{prefix}.questions_per_chunk", teacher.questions_per_chunk, 1, 100),
-        (f"{prefix}.max_new_tokens", teacher.max_new_tokens, 16, 1_000_000),
-        (f"{prefix}.temperature", teacher.temperature or 0.0, 0, 2),
-        (f"{prefix}.batch_tokens", teacher.batch_tokens, 1, 100_000_000),
-        (f"{prefix}.concurrency", teacher.concurrency, 1, 1024),
-        (f"{prefix}.timeout", teacher.timeout, 0.1, 86_400),
-        (f"{prefix}.retries", teacher.retries, 0, 100),
-        (f"{prefix}.requests_per_minute", teacher.requests_per_minute, 0, 1_000_000),
-        (f"{prefix}.price_in", teacher.price_in, 0, 1_000_000),
-        (f"{prefix}.price_out", teacher.price_out, 0, 1_000_000),
-    )

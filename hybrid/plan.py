@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hybrid.pairs.estimate import DraftPlan
+from hybrid.plan_choice import Choice, choose
 from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing, optimizer_bytes
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, adapter_parameters
@@ -101,6 +103,8 @@ class Plan:
         totals_mb: Total memory of every method: `lora`, `qlora` (packed) and `full`.
         seconds: Time of the matrix products at the measured rate, all adapters together; a busy machine changes it.
         advice: What to do, in words.
+        choice: What to start from and what to train, with the reasons.
+        drafts: What the teacher will be asked first; None where it will not be asked.
     """
 
     model: str
@@ -114,9 +118,19 @@ class Plan:
     totals_mb: dict[str, float]
     seconds: float
     advice: tuple[str, ...]
+    choice: Choice
+    drafts: DraftPlan | None = None
 
 
-def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: TuneSettings, machine: Machine) -> Plan:
+def make_plan(
+    model: str,
+    shape: Shape,
+    workloads: tuple[Workload, ...],
+    tune: TuneSettings,
+    machine: Machine,
+    *,
+    is_instruct: bool = True,
+) -> Plan:
     """Joins the estimates.
 
     Args:
@@ -125,6 +139,7 @@ def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: T
         workloads: At least one.
         tune: How it will be tuned.
         machine: Where.
+        is_instruct: Whether the model has a chat template.
     """
     largest = max(workloads, key=lambda work: work.row_tokens)
     methods = {
@@ -134,6 +149,14 @@ def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: T
     }
     totals = {name: estimate_memory(shape, largest, settings, machine)[0].total for name, settings in methods.items()}
     memory, checkpointing = estimate_memory(shape, largest, tune, machine)
+    choice = choose(
+        pairs=max(work.pairs for work in workloads),
+        answer_tokens=max(work.answer_tokens for work in workloads),
+        adapter_parameters=adapter_parameters(shape, tune),
+        totals_mb=totals,
+        room_mb=HEADROOM * machine.free_mb,
+        is_instruct=is_instruct,
+    )
     return Plan(
         model=model,
         method=tune.method,
@@ -145,7 +168,8 @@ def make_plan(model: str, shape: Shape, workloads: tuple[Workload, ...], tune: T
         checkpointing=checkpointing,
         totals_mb=totals,
         seconds=sum(estimate_flops(shape, work, tune, checkpointing) for work in workloads) / machine.flops,
-        advice=advise(workloads, tune, memory.total, totals, machine),
+        advice=(*advise(workloads, tune, memory.total, totals, machine), *choice.reasons),
+        choice=choice,
     )
 
 

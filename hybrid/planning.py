@@ -1,17 +1,21 @@
-"""Plans a project's fine-tuning: reads its model, pairs and documents, measures the machine, and estimates the rest."""
+"""Plans pairs and fine-tuning: reads a project's model, pairs and documents, measures the machine, and estimates."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hybrid.artefacts import read_manifest
 from hybrid.models import load_tokenizer
+from hybrid.pairs.estimate import DraftPlan
 from hybrid.pairs.export import read_pairs
 from hybrid.pairs.formats import load_examples
+from hybrid.pairs.teachers import drafts_file, measure_speed, plan_drafts
 from hybrid.plan import Machine, Plan, Workload, make_plan
+from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.stages.tune import training_examples
@@ -33,7 +37,7 @@ _QUESTION_TOKENS, _ANSWER_TOKENS = 16, 6
 
 
 def plan_project(project: Project) -> Plan:
-    """Plans the training of every adapter that the compared arms use; of `hybrid` if they use none.
+    """Plans the teacher's work, and the training of every adapter that the compared arms use; of `hybrid` if none.
 
     Raises:
         HybridError: The project's model, documents or pairs cannot be read.
@@ -43,13 +47,35 @@ def plan_project(project: Project) -> Plan:
     stages_to_train = [name for name in project.stage_names if name.startswith("tune/")] or ["tune/hybrid"]
     adapters = [name.removeprefix("tune/") for name in stages_to_train]
     workloads = count_workloads(project, adapters) if read_manifest(project.path("pairs")) else None
-    return make_plan(
+    workloads = workloads or guess_workloads(project, adapters)
+    plan = make_plan(
         project.config.model,
         shape,
-        tuple(workloads or guess_workloads(project, adapters)),
+        tuple(workloads),
         tune,
         measure_machine(tune, shape),
+        is_instruct=load_tokenizer(project.model).chat_template is not None,
     )
+    return replace(plan, drafts=plan_teacher(project))
+
+
+def plan_teacher(project: Project) -> DraftPlan | None:
+    """Plans what the teacher will be asked about the documents as they are now; None where `pairs.file` replaces it."""
+    if project.own_pairs:
+        return None
+    config = project.config
+    index = {state.stage: state.state for state in project.status()}["index"]
+    if index == "fresh":
+        chunks = list(Index.load(project.path("index")).chunks)
+    else:
+        chunker = Chunker(project.embedder, config.index.chunk_tokens, config.index.overlap_tokens)
+        documents = sorted(load_documents(project.documents).documents, key=lambda document: document.id)
+        chunks = [chunk for document in documents for chunk in chunker.chunk(document)]
+    drafts = drafts_file(config, project.folder, project.store)
+    missing = plan_drafts(config, project.folder, drafts, chunks)
+    if not missing.missing:
+        return missing
+    return plan_drafts(config, project.folder, drafts, chunks, measure_speed(config, project.folder, chunks))
 
 
 def count_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:
@@ -61,7 +87,7 @@ def count_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]
     return [
         count_workload(
             adapter,
-            training_examples(pairs, chunks, project, tokenizer, closed_book=adapter == "tuned")[0],
+            training_examples(pairs, chunks, project, tokenizer, closed_book=adapter == "tuned").examples,
             project.config.tune,
             project.config.seed,
         )

@@ -8,49 +8,36 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hybrid.arms import ARMS, select_arms
 from hybrid.artefacts import (
     fingerprint,
-    fingerprint_files,
-    installed_versions,
     locked,
-    open_work,
-    publish,
     read_manifest,
 )
-from hybrid.config import Config, TeacherConfig, config_from_dict, config_to_yaml, load_config
+from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
+from hybrid.external import Ask
 from hybrid.models import resolve_model
-from hybrid.pairs.formats import fingerprint_examples, load_examples
-from hybrid.pairs.teachers import teacher_identity
-from hybrid.stages import Counts
-from hybrid.stages.compare import compare_arms
-from hybrid.stages.index import build_index
-from hybrid.stages.pairs import export_examples, make_pairs
+from hybrid.pairs.formats import load_examples
+from hybrid.pairs.marks import FILE, Verdict
+from hybrid.stages.inputs import stage_inputs
+from hybrid.stages.pairs import export_examples, mark_pairs, read_parts
+from hybrid.stages.run import StageResult, run_stage
 from hybrid.stages.serve import load_assistant
-from hybrid.stages.tune import export_model, tune_adapter
+from hybrid.stages.tune import export_model
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
+    from hybrid.types import Pair
 
 CONFIG = "hybrid.yaml"
 _STAGES = ("index", "pairs", "tune", "compare")
-
-
-class StageResult(NamedTuple):
-    """What became of a stage: `skipped` if it was fresh, with its manifest."""
-
-    stage: str
-    skipped: bool
-    manifest: dict[str, Any]
 
 
 class StageStatus(NamedTuple):
@@ -175,6 +162,11 @@ class Project:
             raise QuestionError(f"question file {path} does not exist; set `{key}` in {self.folder / CONFIG}")
         return path
 
+    @property
+    def marks(self) -> Path:
+        """Where readers' marks on pairs are kept, if there are any."""
+        return self.folder / FILE
+
     @cached_property
     def model(self) -> Path:
         """Local files of the language model."""
@@ -200,47 +192,7 @@ class Project:
 
     @cached_property
     def _inputs(self) -> dict[str, dict[str, Any]]:
-        from hybrid.retrieval.embed import fingerprint_folder
-
-        config = self.config
-        questions = fingerprint_examples(self.questions) if self.questions else None
-        own = fingerprint_examples(self.own_pairs) if self.own_pairs else None
-        model = fingerprint_folder(self.model)
-        inputs: dict[str, dict[str, Any]] = {
-            "index": {
-                "documents": fingerprint_files(self.documents),
-                "index settings": config.index,
-                "embedder": fingerprint_folder(self.embedder),
-            },
-        }
-        inputs["pairs"] = {
-            "index": fingerprint(**inputs["index"]),
-            "pairs settings": replace(config.pairs, file=None, teacher_model=TeacherConfig()),
-            "teacher": teacher_identity(config, self.folder),
-            "own questions": own,
-            "questions": questions,
-            "prompt settings": config.prompt,
-            "seed": config.seed,
-        }
-        tune = {
-            "pairs": fingerprint(**inputs["pairs"]),
-            "tune settings": config.tune,
-            "model": model,
-            "seed": config.seed,
-        }
-        compare = {
-            "pairs": tune["pairs"],
-            "questions": questions,
-            "compare settings": config.compare,
-            "model": model,
-            "seed": config.seed,
-        }
-        for name in self.stage_names:
-            if name.startswith("tune/"):
-                inputs[name] = {**tune, "arm": name}
-                compare[name] = fingerprint(**inputs[name])
-        inputs["compare"] = compare
-        return inputs
+        return stage_inputs(self)
 
     def status(self) -> list[StageStatus]:
         """Tells for every stage whether its artefact is fresh, stale or missing, and why."""
@@ -277,28 +229,35 @@ class Project:
         results = self._run_to("tune", ["tune"] if force else [])
         return [result for result in results if result.stage.startswith("tune/")]
 
-    def compare(self, *, force: bool = False) -> StageResult:
+    def compare(self, *, force: bool = False, extra_arms: Mapping[str, Ask] | None = None) -> StageResult:
         """Answers the questions with every arm and writes the report, after the stages before that are not fresh.
+
+        Args:
+            force: Does it again although it is fresh.
+            extra_arms: Python functions to compare as further arms, by name. Each gets a question and what was
+                retrieved for it, and returns the answer. The report is made anew, as a function has no fingerprint.
 
         Raises:
             QuestionError: The project has no question file.
         """
         if self.questions is None:
             raise QuestionError(f"nothing to compare on: set `questions` in {self.folder / CONFIG} to a question file")
-        return self._run_to("compare", ["compare"] if force else [])[-1]
+        return self._run_to("compare", ["compare"] if force or extra_arms else [], extra_arms or {})[-1]
 
     def run(self, *, force: bool = False) -> list[StageResult]:
         """Runs all stages that are not fresh; without a question file it ends after training."""
         return self._run_to("compare", _STAGES if force else [])
 
-    def _run_to(self, last: str, force: Sequence[str]) -> list[StageResult]:
+    def _run_to(self, last: str, force: Sequence[str], functions: Mapping[str, Ask] | None = None) -> list[StageResult]:
         """Runs the stages up to `last`: those that are not fresh, and those in `force` anyway."""
         self._refresh()
         wanted = _STAGES[: _STAGES.index(last) + 1]
         inputs = self._inputs  # before the lock: a mistake in the settings leaves no trace
+        if functions:
+            inputs = {**inputs, "compare": {**inputs["compare"], "functions": sorted(functions)}}
         with locked(self.store):
             return [
-                self._stage(stage, inputs[stage], _group(stage) in force)
+                run_stage(self, stage, inputs[stage], force=_group(stage) in force, functions=functions)
                 for stage in self.stage_names
                 if _group(stage) in wanted
             ]
@@ -306,30 +265,6 @@ class Project:
     def _refresh(self) -> None:
         """Forgets the fingerprints: files may have changed since this object computed them."""
         self.__dict__.pop("_inputs", None)
-
-    def _stage(self, stage: str, inputs: dict[str, Any], force: bool) -> StageResult:
-        mark = fingerprint(**inputs)
-        found = read_manifest(self.path(stage))
-        if found and found["fingerprint"] == mark and not force:
-            return StageResult(stage, True, found)
-        work = self.store / "work" / stage
-        open_work(work, f"forced {mark}" if force else mark)
-        result = work / "result"
-        shutil.rmtree(result, ignore_errors=True)
-        result.mkdir()
-        started = time.perf_counter()
-        counts = _builder(stage)(self, work)
-        manifest = {
-            "stage": stage,
-            "fingerprint": mark,
-            "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
-            "versions": installed_versions(),
-            **counts,
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-        publish(result, self.path(stage), manifest)
-        shutil.rmtree(work, ignore_errors=True)
-        return StageResult(stage, False, manifest)
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -369,6 +304,32 @@ class Project:
         """
         return export_model(self, _new(output), arm)
 
+    def training_pairs(self, part: str = "train") -> list[Pair]:
+        """The pairs of the last run: those to train on (`train`), or those kept from training (`dev`).
+
+        Raises:
+            ConfigError: There is no such part.
+            ArtefactError: The project has no pairs.
+        """
+        parts = read_parts(self)
+        if part not in parts:
+            raise ConfigError(f"unknown part {part!r} of the pairs; known are {', '.join(parts)}")
+        return parts[part]
+
+    def mark_pairs(self, ids: Iterable[str], mark: Verdict | None = "bad", reason: str = "") -> None:
+        """Notes in marks.jsonl what a reader thinks of pairs; the next run drops the bad ones.
+
+        Args:
+            ids: Ids of pairs, or of marks whose pair is gone; or the short ids that `hybrid pairs show` prints.
+            mark: `bad`, `good`, or None to take the mark away.
+            reason: Why; empty keeps the reason of a pair that is marked so already.
+
+        Raises:
+            ConfigError: There is no such pair, or the marks are malformed; nothing is marked then.
+            ArtefactError: The project has no pairs.
+        """
+        mark_pairs(self, ids, mark, reason)
+
     def export_pairs(self, output: str | Path, *formats: str) -> dict[str, int]:
         """Writes the training pairs in `hybrid.pairs.export.FORMATS`, or in those named.
 
@@ -390,11 +351,6 @@ def _new(folder: str | Path) -> Path:
 
 def _group(stage: str) -> str:
     return stage.partition("/")[0]
-
-
-def _builder(stage: str) -> Callable[[Project, Path], Counts]:
-    builders = {"index": build_index, "pairs": make_pairs, "compare": compare_arms}
-    return builders.get(stage) or partial(tune_adapter, arm=stage.removeprefix("tune/"))
 
 
 def _stored(path: str | Path, folder: Path) -> str:

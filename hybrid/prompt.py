@@ -20,10 +20,20 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 
+# What the instructions say of the style, by `prompt.answers`; `hybrid.answers` renders and reads it.
+_STYLES = {
+    "short": "",
+    "cited": "\nEnd an answer with the numbers of the passages that support it, such as [1] or [1][2].",
+    "quoted": (
+        "\nBefore an answer, copy the sentences that prove it word for word from the passages, each on a line of its "
+        'own after its passage number, such as [1] "…". Then write the answer on a new line after "Answer:".'
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A worked example that stands before the question in a few-shot prompt."""
+    """A worked example that stands before the question in a few-shot prompt; its answer has the style of the prompt."""
 
     question: str
     answer: str
@@ -64,9 +74,12 @@ def question_of(turn: str) -> str:
 def render_messages(
     question: str, chunks: Sequence[Chunk], config: PromptConfig, shots: Sequence[Shot] = ()
 ) -> list[Message]:
-    """Renders a prompt as chat messages; the model's answer would be the next one."""
+    """Renders a prompt as chat messages; the model's answer would be the next one.
+
+    With passages the instructions ask for the style of answers; without, an answer is always short.
+    """
     with_context = bool(chunks) or any(shot.chunks for shot in shots)
-    system = config.instructions if with_context else config.closed_book
+    system = config.instructions + _STYLES[config.answers] if with_context else config.closed_book
     messages = [{"role": "system", "content": system.replace("{refusal}", config.refusal)}]
     for shot in shots:
         messages.append({"role": "user", "content": render_turn(shot.question, shot.chunks)})

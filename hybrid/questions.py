@@ -1,4 +1,4 @@
-"""Question files: JSONL with `question`, `answer` or `answers`, and optionally `id`, `gold`, `answerable`, `kind`."""
+"""Question files: JSONL with `question`, `answer` or `answers`; the other fields of `Question` may be left out."""
 
 from __future__ import annotations
 
@@ -81,7 +81,17 @@ def question_from_record(record: Mapping[str, Any], where: str, default_id: str)
         gold=_strings(record.get("gold") or [], "gold", where),
         answerable=answerable,
         kind=str(record.get("kind", "")),
+        quotes=_quotes(record.get("quotes") or [], where),
     )
+
+
+def _quotes(values: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401
+    """The words of every quote, which may be an object such as `{"document": …, "quote": …}`."""
+    objects = values if isinstance(values, list) else [values]
+    texts = [value.get("quote", value.get("text")) if isinstance(value, dict) else value for value in objects]
+    if texts != [text for text in texts if isinstance(text, str)]:
+        raise QuestionError(f"{where}: 'quotes' must be a list of strings or of objects with 'quote', found {values!r}")
+    return _strings(texts, "quotes", where)
 
 
 def _strings(values: Any, name: str, where: str) -> tuple[str, ...]:  # noqa: ANN401

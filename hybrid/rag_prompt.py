@@ -6,17 +6,22 @@ A comparison keeps it beside its report, so that the rag assistant is the one th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeAlias
 
-from hybrid.arms import PromptChoice, Runner, Searcher
+from hybrid.answers import target_text
+from hybrid.arms import Answerer, PromptChoice, Searcher
+from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
-from hybrid.eval.answers import token_f1
+from hybrid.eval.comparison import Reply
 from hybrid.prompt import Shot
-from hybrid.types import Chunk, Hit, Question
+from hybrid.types import Chunk, Hit, Pair, Question
 
 FILE = "rag_prompt.json"
+
+Score: TypeAlias = Callable[[Reply, Question], float]
 
 
 def candidates(shots: Mapping[int, Sequence[Shot]]) -> list[PromptChoice]:
@@ -29,10 +34,20 @@ def candidates(shots: Mapping[int, Sequence[Shot]]) -> list[PromptChoice]:
     return zero + [PromptChoice(f"{len(s)}-shot, k={k}", k, tuple(s)) for k, s in shots.items() if s]
 
 
+def worked_example(pair: Pair, chunks: Sequence[Chunk], prompt: PromptConfig) -> Shot:
+    """A pair as an example of how to answer from these chunks, in the style of the prompt."""
+    return Shot(pair.question, target_text(pair, chunks, prompt), tuple(chunks))
+
+
 def choose(
-    runner: Runner, questions: Sequence[Question], searcher: Searcher, choices: Sequence[PromptChoice], record: Path
+    runner: Answerer,
+    questions: Sequence[Question],
+    searcher: Searcher,
+    choices: Sequence[PromptChoice],
+    record: Path,
+    score: Score,
 ) -> list[PromptChoice]:
-    """Scores every choice by token F1 on questions of the training side.
+    """Scores every choice on questions of the training side, and the best with its chunks in reverse order.
 
     Args:
         runner: The model to prompt.
@@ -40,20 +55,27 @@ def choose(
         searcher: Finds the context.
         choices: What to try.
         record: File of the scores found so far; a choice that it holds is not tried again.
+        score: How good a reply is.
 
     Returns:
         The choices with their scores, best first; the earlier one of equals.
     """
     scores: dict[str, float] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     hits = searcher.search([q.question for q in questions], max(choice.k for choice in choices))
-    for choice in choices:
+
+    def scored(choice: PromptChoice) -> PromptChoice:
         if choice.name not in scores:
-            scores[choice.name] = _score(runner, questions, hits, choice)
+            scores[choice.name] = _mean_score(runner, questions, hits, choice, score)
             unfinished = record.with_suffix(".partial")
             unfinished.write_text(json.dumps(scores), encoding="utf-8")
             unfinished.replace(record)
-    scored = [choice._replace(f1=scores[choice.name]) for choice in choices]
-    return sorted(scored, key=lambda choice: -scores[choice.name])
+        return choice._replace(score=scores[choice.name])
+
+    tried = [scored(choice) for choice in choices]
+    best = max(tried, key=_score_of)
+    if best.k > 1:
+        tried.append(scored(best._replace(name=f"{best.name}, best last", best_last=True)))
+    return sorted(tried, key=_score_of, reverse=True)
 
 
 def save(choice: PromptChoice, file: Path) -> None:
@@ -74,14 +96,19 @@ def load(file: Path) -> PromptChoice | None:
             Shot(shot["question"], shot["answer"], tuple(Chunk(**chunk) for chunk in shot["chunks"]))
             for shot in values["shots"]
         )
-        return PromptChoice(values["name"], values["k"], shots, values["f1"])
+        return PromptChoice(values["name"], values["k"], shots, values["score"], values["best_last"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{file} is damaged ({error}); run: hybrid compare --force") from error
 
 
-def _score(runner: Runner, questions: Sequence[Question], hits: Sequence[Sequence[Hit]], choice: PromptChoice) -> float:
+def _score_of(choice: PromptChoice) -> float:
+    return choice.score or 0.0
+
+
+def _mean_score(
+    runner: Answerer, questions: Sequence[Question], hits: Sequence[Sequence[Hit]], choice: PromptChoice, score: Score
+) -> float:
     replies = runner.answer(questions, hits, choice, label=f"rag prompt: {choice.name}", done={}, record=lambda _: None)
-    f1 = [0.0 if r.abstained else token_f1(r.text, q.answers) for q, r in zip(questions, replies, strict=True)]
-    return round(sum(f1) / len(f1), 4)
+    return round(sum(map(score, replies, questions)) / len(questions), 4)

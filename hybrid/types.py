@@ -73,6 +73,7 @@ class Question:
         gold: Ids of the documents that hold the answer; may be empty.
         answerable: False where the documents do not answer it.
         kind: Free label for slices of the report.
+        quotes: What the gold documents say that proves the answer, word for word; may be empty.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Question:
     gold: tuple[str, ...] = ()
     answerable: bool = True
     kind: str = ""
+    quotes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Pair:
         asks: What sort of question it is, such as `fact`, `number`, `yes_no`, `procedure`, `definition` or
             `comparison`; empty if nobody said.
         rank: Rank of its best oracle in its own retrieval; 0 where it has none or was not found.
+        closed_book: Whether a model answered it without a context; False where nobody tried.
     """
 
     id: str
@@ -111,6 +114,7 @@ class Pair:
     source: str = ""
     asks: str = ""
     rank: int = 0
+    closed_book: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Answer:
         hits: What the retriever returned, in the order of the prompt.
         abstained: True if the assistant said that the documents do not answer the question.
         seconds: Wall time from question to last token.
+        invalid_citations: Numbers and quotes of the model's own that no passage shown stands for; they are left out.
     """
 
     text: str
@@ -141,3 +146,4 @@ class Answer:
     hits: tuple[Hit, ...] = ()
     abstained: bool = False
     seconds: float = 0.0
+    invalid_citations: int = 0

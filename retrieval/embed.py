@@ -195,7 +195,7 @@ class CachedEmbedder:
 
     One file for each model holds keys `[n, 32]`, the SHA-256 of model name and text, beside vectors `[n, d]`, so that
     both are replaced together. It is written every 8192 new passages, so that an interrupted run continues. Questions
-    are not kept.
+    are remembered by this object alone.
 
     Attributes:
         computed: Passages computed so far by this object.
@@ -207,6 +207,7 @@ class CachedEmbedder:
         self.folder = folder
         self.computed = 0
         self.reused = 0
+        self._asked: dict[str, Vectors] = {}
 
     @property
     def name(self) -> str:
@@ -224,8 +225,14 @@ class CachedEmbedder:
         return self.folder / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.safetensors"
 
     def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        """Embed questions without the cache."""
-        return self.inner.embed_questions(texts)
+        """Embed texts that search, `[len(texts), d]`, each once.
+
+        Raises:
+            ValueError: A text is empty.
+        """
+        missing = [text for text in dict.fromkeys(texts) if text not in self._asked]
+        self._asked.update(zip(missing, self.inner.embed_questions(missing), strict=True))
+        return np.stack([self._asked[text] for text in texts]) if texts else self.inner.embed_questions(texts)
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Embed passages `[len(texts), d]`, computing those that the cache does not hold.

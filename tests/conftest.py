@@ -156,7 +156,14 @@ def tiny_settings(tiny_model: Path, tiny_embedder: Path) -> dict[str, Any]:
         "embedder": str(tiny_embedder),
         "index": {"chunk_tokens": 48},
         "prompt": {"k": 3},
-        "pairs": {"total": 40, "questions_per_context": 6, "dev_share": 0.2},
+        "pairs": {
+            "total": 40,
+            "questions_per_context": 6,
+            "dev_share": 0.2,
+            # To a random embedder all questions mean the same.
+            "max_meaning": 2.0,
+            "duplicate_meaning": 2.0,
+        },
         "tune": {"dtype": "float32", "trees_per_step": 2, "save_steps": 1, "learning_rate": 0.01, "epochs": 3},
         "compare": {"max_new_tokens": 12, "batch_tokens": 1200, "dev_questions": 3, "shots": 1},
     }

@@ -1,82 +1,239 @@
-"""The verdict follows the numbers, and may be "do not fine-tune"."""
+"""The decision table: whom the verdict recommends, when it says "do not fine-tune", and what it warns of."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from json import dumps
 
 import pytest
 
-from hybrid.advice import power_note, verdict
+from hybrid.advice import Decision, decide, power_note
+from hybrid.arms import ARMS, Arm
+from hybrid.config import ArmConfig, WeightsConfig
+from hybrid.costs import ArmCost
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
 from hybrid.types import Question
 
 N = 40
 
 
-def _comparison(right: dict[str, int]) -> Comparison:
-    """Arms that answer the first so many questions right."""
-    questions = [Question(str(n), f"Q{n}?", (f"answer {n}",)) for n in range(N)]
+def _comparison(
+    right: Mapping[str, int | range],
+    *,
+    n: int = N,
+    per_document: int = 1,
+    seconds: Mapping[str, float] | None = None,
+    recall: float = 1.0,
+    metric: str = "f1",
+    failed: Mapping[str, int] | None = None,
+) -> Comparison:
+    """Arms that answer the first so many questions, or those of a range, right."""
+    questions = [Question(str(i), f"Q{i}?", (f"answer {i}",), (f"d{i // per_document}",)) for i in range(n)]
     questions.append(Question("x", "Unanswerable?", answerable=False))
-    runs = [
-        ArmRun(
-            name,
-            name,
-            tuple(
-                Reply(q.id, f"answer {q.id}" if n < count else "wrong", False, (), (), 0.1)
-                for n, q in enumerate(questions)
-            ),
+    runs = []
+    for name, hits in right.items():
+        chosen = hits if isinstance(hits, range) else range(hits)
+        closed = name in {"base", "tuned"}
+        runs.append(
+            ArmRun(
+                name,
+                name,
+                tuple(
+                    Reply(
+                        q.id,
+                        f"answer {q.id}" if i in chosen else "wrong",
+                        abstained=False,
+                        documents=() if closed else q.gold if i < recall * n else ("other",),
+                        contexts=(),
+                        seconds=(seconds or {}).get(name, 0.1),
+                        error="boom" if i < (failed or {}).get(name, 0) else "",
+                    )
+                    for i, q in enumerate(questions)
+                ),
+            )
         )
-        for name, count in right.items()
-    ]
-    return compare(questions, runs, k=4)
+    return compare(questions, runs, metric=metric, k=4)
 
 
-def test_a_clearly_better_arm_is_recommended_with_its_evidence() -> None:
-    text = verdict(_comparison({"base": 0, "rag": 10, "tuned": 8, "hybrid": 30}))
-    assert text.startswith("Hybrid")
-    assert "0.750 against 0.250" in text
-    assert "p < 0.001" in text
-    assert f"on {N} questions" in text
+def cost(arm: str, *, training: float | None = None, price: float | None = None) -> ArmCost:
+    return ArmCost(arm, None, None, 0.1, 0.1, None, training, price)
 
 
-def test_of_several_better_arms_the_best_is_recommended() -> None:
-    assert verdict(_comparison({"rag": 5, "tuned": 25, "hybrid": 20})).startswith("Fine-tuning alone")
+COSTS = {"tuned": cost("tuned", training=120.0), "hybrid": cost("hybrid", training=245.0)}
 
 
-def test_a_clearly_better_retrieval_says_do_not_fine_tune() -> None:
-    text = verdict(_comparison({"base": 0, "rag": 35, "tuned": 2, "hybrid": 12}))
-    assert text.startswith("Retrieval alone")
-    assert text.endswith("Do not fine-tune.")
+def _decide(right: Mapping[str, int | range], **settings: object) -> Decision:
+    return decide(_comparison(right, **settings), costs=COSTS)  # type: ignore[arg-type]
 
 
-def test_a_small_difference_is_not_enough() -> None:
-    text = verdict(_comparison({"rag": 20, "hybrid": 21}))
-    assert text.startswith("Retrieval alone")
-    assert "not enough evidence" in text
-    assert "hybrid differs by +0.025" in text
-    assert "p = 1.000" in text
+@pytest.mark.parametrize(
+    ("right", "choice", "fine_tune"),
+    [
+        # A fine-tuned arm is clearly better: take it, the best of several.
+        ({"base": 0, "rag": 10, "tuned": 8, "hybrid": 30}, "hybrid", True),
+        ({"rag": 5, "tuned": 25, "hybrid": 20}, "tuned", True),
+        ({"rag": 10, "hybrid": 16}, "hybrid", True),  # p = 2 / 2**6
+        # Clearly worse, or exactly as good on enough questions: do not fine-tune.
+        ({"base": 0, "rag": 35, "tuned": 2, "hybrid": 12}, "rag", False),
+        ({"rag": 30, "hybrid": 30}, "rag", False),
+        ({"rag": 40, "hybrid": 34}, "rag", False),
+        # No clear difference.
+        ({"rag": 20, "hybrid": 21}, None, None),
+        ({"rag": 20, "hybrid": range(1, 20)}, "rag", False),
+        ({"rag": 20, "hybrid": range(2, 21)}, None, None),
+        ({"base": 9, "rag": 10, "tuned": 9, "hybrid": 16}, None, None),  # three arms: p = 3 * 2 / 2**6
+        # Fine-tuning is settled, another arm is not.
+        ({"base": range(2, 21), "rag": 20, "hybrid": 1}, None, False),
+        # An arm without training wins.
+        ({"base": 30, "rag": 10}, "base", None),
+        ({"base": 38, "rag": 20, "hybrid": 2, "tuned": 0}, "base", False),
+        ({"base": 30, "rag": 10, "tuned": range(2, 31)}, "base", None),
+        # As good without training: prefer that; clearly better than it: train.
+        ({"base": 30, "rag": 10, "tuned": 31}, "base", None),
+        ({"base": 20, "rag": 10, "tuned": 38}, "tuned", True),
+        # Few questions show little, however clear they look.
+        ({"base": 0, "rag": 10}, "rag", None),
+        # The controls bound what is possible; nobody can build them.
+        ({"rag": 10, "rag_oracle": 40, "hybrid_oracle": 40, "hybrid": 10}, "rag", False),
+    ],
+)
+def test_decisions(right: dict[str, int | range], choice: str | None, fine_tune: bool | None) -> None:
+    decision = _decide(right)
+    assert (decision.choice, decision.fine_tune) == (choice, fine_tune), decision.text
+    assert ("Do not fine-tune" in decision.text) >= (fine_tune is False)
+    assert ("not enough evidence" in decision.text) == (choice is None)
+    if fine_tune:
+        assert "Do not fine-tune" not in decision.text
 
 
-def test_many_arms_need_more_evidence_than_one() -> None:
-    assert verdict(_comparison({"rag": 10, "hybrid": 16})).startswith("Hybrid")  # p = 2 / 2**6
-    several = _comparison({"base": 9, "rag": 10, "tuned": 9, "hybrid": 16})
-    (hybrid,) = (arm for arm in several.summaries if arm.name == "hybrid")
-    assert hybrid.vs_rag
-    assert hybrid.vs_rag.p < 0.05
-    assert hybrid.p_holm == pytest.approx(3 * hybrid.vs_rag.p)
-    assert "not enough evidence" in verdict(several)
+def test_a_handful_of_questions_excludes_nothing() -> None:
+    decision = _decide({"rag": 3, "hybrid": 0}, n=3)
+    assert (decision.choice, decision.fine_tune) == (None, None)
+    assert "Few questions: 3" in decision.text
+
+
+def test_a_clearly_better_arm_is_recommended_with_its_numbers() -> None:
+    text = _decide({"base": 0, "rag": 10, "tuned": 8, "hybrid": 30}).text
+    assert text.startswith(
+        "Hybrid (fine-tuned on retrieved contexts, served with retrieval): token F1 0.750 against 0.250"
+    )
+    assert "+50.0 points (95% interval" in text
+    assert "p < 0.001, adjusted for 3 arms) on 40 questions." in text
+    assert "It took 245 s to train" in text
+    assert "tuned is" not in text
+    assert "An answer takes" not in text
+
+
+def test_do_not_fine_tune_names_what_training_cost() -> None:
+    decision = _decide({"rag": 35, "tuned": 2, "hybrid": 12})
+    assert decision.text.startswith(
+        "Retrieval alone (RAG): no other arm comes near it (token F1 0.875 on 40 questions)."
+    )
+    assert "Do not fine-tune: 365 s of training bought nothing." in decision.text
+
+
+def test_rivals_that_are_not_clearly_apart_are_named() -> None:
+    text = _decide({"rag": 5, "tuned": 24, "hybrid": 25}).text
+    assert "tuned is not clearly apart from it: hybrid leads by +2.5 points (+0.0 to" in text
+
+
+def test_clusters_can_take_the_evidence_away() -> None:
+    assert _decide({"rag": 0, "hybrid": 40}, per_document=5).choice == "hybrid"
+    few = _decide({"rag": 0, "hybrid": 40}, per_document=10)  # 4 clusters: p is at least 2 / 2**4
+    assert few.choice is None
+    assert "Few documents: the questions are about 4 separate groups" in few.text
+
+
+@pytest.mark.parametrize(
+    ("weights", "choice"),
+    [
+        (WeightsConfig(), "hybrid"),
+        (WeightsConfig(latency=20), None),  # 20 points of quality for one second
+        (WeightsConfig(latency=60), "rag"),
+        (WeightsConfig(latency=60, quality=30), "hybrid"),
+        (WeightsConfig(cost=50), "rag"),  # one unit more for 1,000 answers
+        (WeightsConfig(changes=90), "hybrid"),  # retrieval keeps it up to date
+    ],
+)
+def test_weights_decide(weights: WeightsConfig, choice: str | None) -> None:
+    data = _comparison({"rag": 20, "hybrid": 28}, seconds={"rag": 0.5, "hybrid": 1.5})
+    costs = {"rag": cost("rag", price=1.0), "hybrid": cost("hybrid", price=2.0)}
+    decision = decide(data, weights=weights, costs=costs)
+    assert decision.choice == choice, decision.text
+    assert ("after your weights" in decision.text) == (weights not in {WeightsConfig(), WeightsConfig(quality=30)})
+    assert decision.standings[0].quality == pytest.approx(20)
+    assert decision.standings[0].seconds == pytest.approx(1.0)
+    assert decision.standings[0].price == pytest.approx(1.0)
+
+
+def test_changing_documents_count_against_what_is_known_by_heart() -> None:
+    data = _comparison({"rag": 20, "tuned": 30, "hybrid": 28})
+    assert decide(data).choice == "tuned"
+    assert decide(data, weights=WeightsConfig(changes=10)).choice == "hybrid"
+    own = {**ARMS, "mine": Arm("mine", "", context="none", other=ArmConfig("mine", adapter="folder"))}
+    mine = _comparison({"rag": 20, "mine": 30})
+    assert decide(mine, arms=own, weights=WeightsConfig(changes=60)).choice == "rag"
+    assert decide(mine, weights=WeightsConfig(changes=60)).choice == "mine"  # an arm that nobody describes
+
+
+def test_the_metric_of_the_comparison_decides() -> None:
+    text = _decide({"rag": 10, "hybrid": 30}, metric="rouge_l", seconds={"hybrid": 0.35}).text
+    assert "ROUGE-L 0.750 against" in text
+    assert "An answer takes 0.25 s more." in text
+
+
+def test_warnings() -> None:
+    calm = _decide({"rag": 60, "hybrid": 10}, n=100)
+    assert calm.warnings == ()
+    assert "Few questions: 40; ask at least 50." in _decide({"rag": 35, "hybrid": 12}).warnings
+    wide = _decide({"rag": 20, "hybrid": range(10, 40)}, n=50)
+    assert any(warning.startswith("Wide interval: ") and warning.endswith("for hybrid.") for warning in wide.warnings)
+    failed = _decide({"rag": 60, "hybrid": 10}, n=100, failed={"hybrid": 2})
+    assert failed.warnings == ("hybrid: 2 of 101 answers failed and count as wrong.",)
+
+
+def test_retrieval_is_fixed_first() -> None:
+    decision = _decide({"rag": 50, "rag_oracle": 90, "hybrid": 10}, n=100, recall=0.5)
+    assert decision.warnings == (
+        "Retrieval is the bottleneck: it finds 50% of the gold documents. Fix it first (chunks, embedder, prompt.k), "
+        "then compare again. With the right chunks it would reach token F1 0.900.",
+    )
+    assert _decide({"base": 50, "tuned": 10}, n=100).warnings == ()
+
+
+def test_a_weight_without_a_price_is_pointed_out() -> None:
+    decision = decide(_comparison({"rag": 60, "hybrid": 10}, n=100), weights=WeightsConfig(cost=1))
+    assert decision.warnings == (
+        "No price is known for rag, hybrid, so compare.weights.cost takes it for free; set compare.price_hour.",
+    )
+
+
+def test_one_arm_alone_settles_nothing() -> None:
+    decision = _decide({"rag": 3, "rag_oracle": 9})
+    assert decision.text == "Only rag ran (token F1 0.075); with one arm there is nothing to compare."
+    assert (decision.choice, decision.fine_tune) == (None, None)
+
+
+@pytest.mark.parametrize(("right", "best"), [({"base": 3, "hybrid": 9}, "Hybrid"), ({"base": 3}, "The base model")])
+def test_without_the_baseline_the_verdict_says_so(right: dict[str, int], best: str) -> None:
+    decision = _decide(right)
+    assert decision.text.startswith(best)
+    assert "'rag' was not among the arms" in decision.text
+    assert decision.choice is None
+
+
+def test_the_numbers_go_into_the_report() -> None:
+    decision = _decide({"rag": 10, "hybrid": 30, "rag_oracle": 40})
+    data = asdict(decision)
+    dumps(data, allow_nan=False)
+    assert [standing["arm"] for standing in data["standings"]] == ["hybrid"]
+    assert data["standings"][0]["training_seconds"] == 245.0
+    assert data["standings"][0]["trained"]
 
 
 def test_the_note_says_what_cannot_be_seen() -> None:
     note = power_note(_comparison({"rag": 10, "hybrid": 16})) or ""
     # 6 of 40 differences are 1: sd 0.3616, and (1.96 + 0.84) * sd / sqrt(40)
-    assert f"With {N} answerable questions, a difference in F1 under 0.160" in note
+    assert note.startswith(f"With {N} questions, a difference under 16.0 points of token F1 cannot be seen reliably")
+    grouped = power_note(_comparison({"rag": 10, "hybrid": 20}, per_document=5)) or ""
+    assert "With 40 questions in 8 groups of common documents" in grouped
     assert power_note(_comparison({"base": 3, "hybrid": 9})) is None
-
-
-def test_one_arm_alone_settles_nothing() -> None:
-    assert verdict(_comparison({"rag": 3})) == "Only rag ran (F1 0.075); with one arm there is nothing to compare."
-    assert "Do not fine-tune" not in verdict(_comparison({"base": 0, "rag": 30}))
-
-
-@pytest.mark.parametrize(("arms", "best"), [({"base": 3, "hybrid": 9}, "Hybrid"), ({"base": 3}, "The base model")])
-def test_without_the_baseline_the_verdict_says_so(arms: dict[str, int], best: str) -> None:
-    text = verdict(_comparison(arms))
-    assert text.startswith(best)
-    assert "'rag' was not among the arms" in text

@@ -16,7 +16,7 @@ from hybrid.arms import (
     read_replies,
     select_arms,
 )
-from hybrid.config import Config, PromptConfig
+from hybrid.config import ArmConfig, Config, PromptConfig, config_from_dict
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
 from hybrid.types import Chunk, Citation, Hit, Question
@@ -51,11 +51,57 @@ def _timeless(replies: Sequence[Reply]) -> list[Reply]:
 
 def test_the_default_arms_are_known_and_use_what_they_say() -> None:
     assert [arm.name for arm in select_arms(Config().compare.arms)] == list(Config().compare.arms)
-    uses = {name: (arm.adapter, arm.retrieval) for name, arm in ARMS.items()}
-    assert uses["base"] == (None, False)
-    assert uses["rag"] == (None, True)
-    assert uses["tuned"] == ("tuned", False)
-    assert uses["hybrid"] == ("hybrid", True)
+    assert {name: (arm.adapter, arm.context, arm.searched) for name, arm in ARMS.items()} == {
+        "base": (None, "none", False),
+        "rag": (None, "retrieved", True),
+        "tuned": ("tuned", "none", False),
+        "tuned_rag": ("tuned", "retrieved", False),
+        "hybrid": ("hybrid", "retrieved", False),
+        "hybrid_closed": ("hybrid", "none", False),
+        "rag_oracle": (None, "oracle", True),
+        "hybrid_oracle": ("hybrid", "oracle", False),
+        "hybrid_distractors": ("hybrid", "distractors", False),
+    }
+
+
+def test_a_section_describes_another_arm() -> None:
+    values = {"compare": {"arms": ["rag", {"name": "big", "model": "a/b", "context": "none"}]}}
+    rag, big = select_arms(config_from_dict(values).compare.arms)
+    assert rag is ARMS["rag"]
+    assert (big.name, big.context, big.adapter, big.outside) == ("big", "none", None, False)
+    assert big.description == "model b, closed book"
+    endpoint, function = select_arms([ArmConfig("far", model="m", base_url="http://x/v1")], ["mine"])
+    assert endpoint.outside and function.outside
+    assert (endpoint.context, function.context) == ("retrieved", "retrieved")
+
+
+def test_a_description_tells_no_folder() -> None:
+    (arm,) = select_arms([ArmConfig("x", adapter="/secret/place/adapter", model="/secret/place/model")])
+    assert "secret" not in arm.description
+    assert "model model with the adapter adapter" in arm.description
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        (ArmConfig(model="a/b"), "an arm needs a name of letters"),
+        (ArmConfig("../x", model="a/b"), "an arm needs a name of letters.*'../x'"),
+        (ArmConfig("rag", model="a/b"), "'rag' is an arm already"),
+        (ArmConfig("x"), "x needs a model, an adapter"),
+        (ArmConfig("x", base_url="http://h/v1"), "x.base_url names an endpoint: set compare.arms: x.model"),
+        (ArmConfig("x", base_url="http://h/v1", model="m", adapter="a"), "and no adapter"),
+    ],
+)
+def test_an_incomplete_section_is_named(arm: ArmConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        select_arms(["rag", arm])
+
+
+def test_a_function_may_not_take_a_name() -> None:
+    with pytest.raises(ConfigError, match="'rag' is an arm already"):
+        select_arms(["rag"], ["rag"])
+    with pytest.raises(ConfigError, match="each arm once, found x, x"):
+        select_arms([ArmConfig("x", model="m")], ["x"])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +188,36 @@ def test_replies_that_are_done_are_not_made_again(runner: Runner) -> None:
     assert {reply.question_id for reply in replies if reply.text == "kept"} == set(batches[0])
     rest = [reply for reply in whole if reply.question_id not in first]
     assert _timeless([reply for reply in replies if reply.question_id not in first]) == _timeless(rest)
+
+
+def test_a_run_goes_on_by_question(runner: Runner) -> None:
+    whole, _ = _answer(runner)
+    done = {reply.question_id: replace(reply, text="kept") for reply in whole[::2]}
+    replies, recorded = _answer(runner, done=done)
+    assert sorted(chain.from_iterable(recorded)) == sorted(question.id for question in QUESTIONS[1::2])
+    assert _timeless(replies[1::2]) == _timeless(whole[1::2])
+    assert {reply.text for reply in replies[::2]} == {"kept"}
+    again, recorded = _answer(runner, done={reply.question_id: reply for reply in whole})
+    assert (again, recorded) == (whole, [])
+
+
+def test_the_best_chunk_may_stand_last(runner: Runner) -> None:
+    first, _ = _answer(runner)
+    last, _ = _answer(runner, ZERO._replace(best_last=True))
+    for one, other in zip(first, last, strict=True):
+        assert one.contexts == other.contexts[::-1]
+        assert one.documents == other.documents, "what was retrieved stays as it was"
+    tight = replace(runner, prompt=replace(runner.prompt, max_tokens=80))
+    _, hits = tight.encode("Why?", HITS[0], ZERO._replace(best_last=True))
+    assert [hit.chunk.id for hit in hits] == ["d0#0-9"], "the best chunk is the one that is kept"
+
+
+def test_replies_count_their_tokens(runner: Runner) -> None:
+    replies, _ = _answer(runner)
+    for question, hits, reply in zip(QUESTIONS, HITS, replies, strict=True):
+        assert reply.tokens_in == len(runner.encode(question.question, hits, ZERO)[0])
+        assert 0 <= reply.tokens_out <= runner.max_new_tokens
+    assert any(reply.tokens_out for reply in replies)
 
 
 REPLIES = [

@@ -102,7 +102,7 @@ def test_a_closed_book_assistant_shows_nothing(finished_project: "Project") -> N
 
 
 def test_an_unknown_arm_is_named(finished_project: "Project") -> None:
-    with pytest.raises(ConfigError, match="unknown arm 'best'; known are base, rag, tuned, hybrid"):
+    with pytest.raises(ConfigError, match="unknown arm 'best'; known are base, rag, tuned"):
         finished_project.assistant("best")
 
 
@@ -120,6 +120,27 @@ def test_an_adapter_of_another_model_is_refused(finished_copy: "Project") -> Non
     manifest.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(ArtefactError, match="'hybrid' was trained on another model"):
         finished_copy.assistant()
+
+
+def test_a_streamed_quotation_is_read_to_the_plain_answer(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = replace(assistant.runner.prompt, answers="quoted")
+    quoting = replace(assistant, runner=replace(assistant.runner, prompt=prompt))
+    shown = quoting.cite(QUESTIONS[0], "").hits
+    quote = " ".join(shown[1].chunk.text.split()[:5])
+    raw = f'[2] "{quote}"\n[1] "said nobody"\nAnswer: by the sea'
+    ids = assistant.runner.tokenizer(raw, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, max_new_tokens, **__: iter(ids[:max_new_tokens]))
+    monkeypatch.setattr("hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [ids[:max_new_tokens]])
+    assert "".join(quoting.stream(QUESTIONS[0])) == raw
+    answer = quoting.cite(QUESTIONS[0], raw)
+    assert (answer.text, answer.invalid_citations, answer.abstained) == ("by the sea", 1, False)
+    (citation,) = answer.citations
+    chunk = shown[1].chunk
+    assert " ".join(chunk.text[citation.start - chunk.start : citation.end - chunk.start].split()) == quote
+    assert _essence(quoting.ask(QUESTIONS[0])) == _essence(answer)
+    assert quoting.ask(QUESTIONS[0]).invalid_citations == 1
 
 
 class _Spelling:

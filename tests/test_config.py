@@ -10,11 +10,19 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from hybrid.config import Config, TeacherConfig, apply_override, config_from_dict, config_to_yaml, load_config
+from hybrid.config import (
+    ArmConfig,
+    Config,
+    TeacherConfig,
+    apply_override,
+    config_from_dict,
+    config_to_yaml,
+    load_config,
+)
 from hybrid.errors import ConfigError
 
 SECTIONS = [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
-CLASSES = [Config, *(typing.get_type_hints(Config)[name] for name in SECTIONS), TeacherConfig]
+CLASSES = [Config, *(typing.get_type_hints(Config)[name] for name in SECTIONS), TeacherConfig, ArmConfig]
 
 
 def _keys(kind: Any = Config, prefix: str = "") -> list[str]:
@@ -77,6 +85,25 @@ def test_the_model_of_a_teacher_is_written_only_where_it_is_set() -> None:
     assert "teacher_model" in config_to_yaml(config_from_dict({"pairs": {"teacher_model": {"model": "x"}}}))
 
 
+def test_a_judge_is_written_only_where_it_is_set() -> None:
+    assert "judge" not in yaml.safe_load(config_to_yaml(Config()))["compare"]
+    judged = config_from_dict({"compare": {"judge": {"mode": "rubric"}}})
+    assert yaml.safe_load(config_to_yaml(judged))["compare"]["judge"]["mode"] == "rubric"
+
+
+@pytest.mark.parametrize("key", ["compare.grounding", "compare.judge.mode", "pairs.verify"])
+def test_a_bare_off_is_understood(key: str, tmp_path: Path) -> None:
+    assert _get(load_config(_write(tmp_path, ""), [f"{key}=off"]), key) == "off"
+    with pytest.raises(ConfigError, match="is True; it can be"):
+        load_config(_write(tmp_path, ""), [f"{key}=on"])
+
+
+def test_entailment_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match=r"set compare\.entailment_model"):
+        config_from_dict({"compare": {"grounding": "entailment"}})
+    config_from_dict({"compare": {"grounding": "entailment", "entailment_model": "folder"}})
+
+
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_config(_write(tmp_path, "")) == Config()
 
@@ -84,7 +111,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", _keys())
 def test_every_key_round_trips(key: str, tmp_path: Path) -> None:
     wanted = _other(key, _get(Config(), key))
-    values: dict[str, Any] = {}
+    # A limit on the cost is refused where nothing has a price.
+    values: dict[str, Any] = {"pairs": {"teacher_model": {"price_out": 1.0}}} if key.endswith("max_cost") else {}
+    beside = yaml.safe_dump(values) if values else ""
     place = values
     for name in key.split(".")[:-1]:
         place = place.setdefault(name, {})
@@ -92,7 +121,7 @@ def test_every_key_round_trips(key: str, tmp_path: Path) -> None:
     config = config_from_dict(values)
     assert _get(config, key) == (tuple(wanted) if isinstance(wanted, list) else wanted)
     assert load_config(_write(tmp_path, config_to_yaml(config))) == config
-    assert load_config(_write(tmp_path, ""), [f"{key}={yaml.safe_dump(wanted, default_flow_style=True)}"]) == config
+    assert load_config(_write(tmp_path, beside), [f"{key}={yaml.safe_dump(wanted, default_flow_style=True)}"]) == config
 
 
 @pytest.mark.parametrize(
@@ -184,3 +213,14 @@ def test_every_setting_is_documented(kind: type[Any]) -> None:
     documented = set(re.findall(r"^    (\w+): \S", section, re.M))
     fields = {f.name for f in dataclasses.fields(kind)} - set(SECTIONS)
     assert documented == fields
+
+
+def test_an_arm_may_be_a_section(tmp_path: Path) -> None:
+    arms = ["rag", {"name": "far", "model": "m", "base_url": "http://h/v1", "context": "none"}]
+    config = config_from_dict({"compare": {"arms": arms}})
+    assert config.compare.arms == ("rag", ArmConfig("far", "none", "m", base_url="http://h/v1"))
+    assert load_config(_write(tmp_path, config_to_yaml(config))) == config
+    with pytest.raises(ConfigError, match=r"unknown key compare\.arms\.modle; did you mean compare\.arms\.model"):
+        config_from_dict({"compare": {"arms": [{"name": "x", "modle": "m"}]}})
+    with pytest.raises(ConfigError, match=r"compare\.arms: x\.concurrency is 0"):
+        config_from_dict({"compare": {"arms": [{"name": "x", "model": "m", "concurrency": 0}]}})

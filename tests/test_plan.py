@@ -156,6 +156,12 @@ def test_the_advice_follows_the_memory() -> None:
     assert _plan(method="full").advice[0].startswith("full as configured fits")
 
 
+def test_the_plan_says_what_to_start_from_and_what_to_train() -> None:
+    rich, poor = _plan(), _plan(free=1500)
+    assert (rich.choice.method, poor.choice.method) == ("lora", "qlora")
+    assert rich.advice[-2:] == rich.choice.reasons
+
+
 def test_a_project_is_planned_before_and_after_its_pairs(toy_project: "Project", finished_project: "Project") -> None:
     before, after = plan_project(toy_project), plan_project(finished_project)
     assert {work.exact for work in before.workloads} == {False}
@@ -176,8 +182,11 @@ def test_the_command_prints_one_json_object(toy_project: "Project", hybrid_comma
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["total_mb"] == pytest.approx(sum(plan["memory"].values()))
+    assert plan["choice"]["start"] == "instruct"
+    assert plan["drafts"]["missing"] == plan["drafts"]["chunks"] > 0
     shown = hybrid_command("plan", "--project", toy_project.folder)
     assert "too few pairs" in shown.stdout
+    assert "\npairs    questions about " in shown.stdout
 
 
 def test_a_damaged_model_is_an_error_in_words(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_the_report_is_whole(finished_project: Project) -> None:
     assert {path.name for path in report.folder.iterdir()} == {
         "manifest.json",
         "rag_prompt.json",
+        "report.csv",
         "report.html",
         "report.json",
         "report.md",
@@ -426,15 +427,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
 ) -> None:
     from safetensors.torch import load_file
 
-    _kill_when(toy_project, lambda work: _has_lines(work / "pairs" / "drafts.jsonl", 3))
+    drafts = toy_project.store / "cache" / "drafts"
+    _kill_when(toy_project, lambda _: any(_has_lines(file, 3) for file in drafts.glob("*.jsonl")))
     states = _states(toy_project)
     assert states["index"][0] == "fresh"
     assert states["pairs"] == ("begun", "interrupted; run it again to go on")
-    drafted = (toy_project.store / "work" / "pairs" / "drafts.jsonl").read_bytes()
+    drafted = next(drafts.glob("*.jsonl")).read_bytes()
     _kill_when(
         toy_project, lambda work: (work / "tune" / "hybrid" / "checkpoints" / "checkpoint-1" / "complete").is_file()
     )
-    assert drafted
+    assert next(drafts.glob("*.jsonl")).read_bytes().startswith(drafted[: drafted.rfind(b"\n") + 1])
     assert _states(toy_project)["tune/tuned"][0] == "fresh"
     assert _states(toy_project)["tune/hybrid"][0] == "begun"
     _kill_when(toy_project, lambda work: _has_lines(work / "compare" / "rag.jsonl", 1))

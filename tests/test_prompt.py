@@ -100,12 +100,14 @@ def test_training_and_serving_render_the_same_tokens(finished_project: "Project"
     by_id = {chunk.id: chunk for chunk in chunks}
     runner = Runner(None, tokenizer, project.config.prompt, 8, 1000)  # type: ignore[arg-type]
     for closed_book in (False, True):
-        (example,), shortened = training_examples([pair], by_id, project, tokenizer, closed_book=closed_book)
+        (example,), shortened, unsupported = training_examples(
+            [pair], by_id, project, tokenizer, closed_book=closed_book
+        )
         hits = [] if closed_book else [Hit(chunk, 1.0, rank) for rank, chunk in enumerate(chunks, 1)]
         served, shown = runner.encode(pair.question, hits, PromptChoice("zero-shot", 3, ()))
         assert list(example.prompt_ids) == served
         assert len(shown) == len(hits)
-        assert shortened == 0
+        assert (shortened, unsupported) == (0, 0)
         assert tokenizer.decode(list(example.answer_ids[:-1])) == "fact1"
 
 
@@ -113,9 +115,9 @@ def test_closed_book_examples_leave_out_refusals(finished_project: "Project") ->
     tokenizer = load_tokenizer(finished_project.model)
     chunk = _chunk(1)
     pair = Pair("p", "What?", "No idea.", (chunk.id,), (), (), "absent")
-    closed, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
-    opened, _ = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
-    assert (len(closed), len(opened)) == (0, 1)
+    closed = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
+    opened = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
+    assert (len(closed.examples), len(opened.examples)) == (0, 1)
 
 
 def test_training_contexts_also_fit_the_longest_row(finished_project: "Project") -> None:
@@ -123,10 +125,10 @@ def test_training_contexts_also_fit_the_longest_row(finished_project: "Project")
     chunks = [_chunk(n, words=40) for n in range(3)]
     pair = Pair("p", "What is fact1?", "fact1", tuple(c.id for c in chunks), (chunks[1].id,))
     by_id = {chunk.id: chunk for chunk in chunks}
-    (whole,), _ = training_examples([pair], by_id, finished_project, tokenizer, closed_book=False)
+    (whole,), *_ = training_examples([pair], by_id, finished_project, tokenizer, closed_book=False)
     limit = len(whole.prompt_ids) + len(whole.answer_ids) - 1
     narrow = Project.open(finished_project.folder, [f"tune.max_tokens={limit}"])
-    (example,), shortened = training_examples([pair], by_id, narrow, tokenizer, closed_book=False)
+    (example,), shortened, _ = training_examples([pair], by_id, narrow, tokenizer, closed_book=False)
     assert shortened == 1
     assert len(example.prompt_ids) + len(example.answer_ids) <= limit
     assert "fact1 fact1" in tokenizer.decode(list(example.prompt_ids)), "the oracle stays"
@@ -192,7 +194,8 @@ def test_the_manifest_counts_shortened_contexts(finished_project: "Project") -> 
     chunks = [_chunk(n, 20) for n in range(3)]
     pair = Pair("p", "What is fact1?", "fact1", tuple(c.id for c in chunks), (chunks[2].id,))
     project = Project(finished_project.folder, config)
-    (example,), shortened = training_examples([pair], {c.id: c for c in chunks}, project, tokenizer, closed_book=False)
+    by_id = {c.id: c for c in chunks}
+    (example,), shortened, _ = training_examples([pair], by_id, project, tokenizer, closed_book=False)
     assert shortened == 1
     text = tokenizer.decode(list(example.prompt_ids))
     assert "fact2" in text

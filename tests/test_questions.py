@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.errors import QuestionError
-from hybrid.questions import load_questions
+from hybrid.questions import load_questions, question_from_record
 
 GOOD = '{"question": "Why?", "answer": "Because."}'
 
@@ -89,3 +89,12 @@ def test_a_null_beside_an_answer_is_no_answer(tmp_path: Path) -> None:
     record = {"question": "Q?", "answers": None, "answer": "b"}
     (question,) = load_questions(_file(tmp_path, json.dumps(record)))
     assert question.answers == ("b",)
+
+
+def test_quotes_are_texts_or_objects_that_hold_one() -> None:
+    record = {"question": "Why?", "answer": "x", "quotes": ["plain", {"document": "a", "quote": "said"}, {"text": "t"}]}
+    assert question_from_record(record, "f:1", "1").quotes == ("plain", "said", "t")
+    assert question_from_record({"question": "Why?", "answer": "x"}, "f:1", "1").quotes == ()
+    for wrong in ({"quote": 3}, [{"document": "a"}], 3, [["a"]]):
+        with pytest.raises(QuestionError, match=r"f:1: 'quotes' must be"):
+            question_from_record({**record, "quotes": wrong}, "f:1", "1")

@@ -9,6 +9,8 @@ import pytest
 
 from hybrid.arms import PromptChoice, Runner
 from hybrid.errors import ArtefactError
+from hybrid.eval.answers import token_f1
+from hybrid.eval.comparison import Reply
 from hybrid.project import Project
 from hybrid.prompt import Shot
 from hybrid.rag_prompt import FILE, candidates, choose, load, save
@@ -39,40 +41,62 @@ def _gold(runner: Runner, favourite: PromptChoice) -> list[Question]:
     return [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, replies, strict=True)]
 
 
+def _f1(reply: Reply, question: Question) -> float:
+    return 0.0 if reply.abstained else token_f1(reply.text, question.answers)
+
+
 def test_one_chunk_and_no_examples_are_not_tried_twice() -> None:
     assert [choice.name for choice in candidates({1: []})] == ["zero-shot, k=1"]
 
 
 @pytest.mark.parametrize("favourite", candidates({1: SHOTS, 3: SHOTS}), ids=lambda choice: choice.name)
-def test_the_prompt_with_the_best_f1_comes_first(runner: Runner, favourite: PromptChoice, tmp_path: Path) -> None:
+def test_the_prompt_with_the_best_score_comes_first(runner: Runner, favourite: PromptChoice, tmp_path: Path) -> None:
     choices = candidates({1: SHOTS, 3: SHOTS})
-    scored = choose(runner, _gold(runner, favourite), _Searcher(), choices, tmp_path / "scores.json")
-    assert sorted(choice.name for choice in scored) == sorted(choice.name for choice in choices)
-    assert scored[0].f1 == 1.0
-    assert favourite._replace(f1=1.0) in scored
-    assert [choice.f1 for choice in scored] == sorted((choice.f1 or 0 for choice in scored), reverse=True)
+    scored = choose(runner, _gold(runner, favourite), _Searcher(), choices, tmp_path / "scores.json", _f1)
+    assert {choice.name for choice in choices} <= {choice.name for choice in scored}
+    assert scored[0].score == 1.0
+    assert favourite._replace(score=1.0) in scored
+    assert [choice.score for choice in scored] == sorted((choice.score or 0 for choice in scored), reverse=True)
+
+
+def test_the_best_prompt_is_tried_with_its_chunks_reversed(runner: Runner, tmp_path: Path) -> None:
+    zero = PromptChoice("zero-shot, k=3", 3, ())
+    reverse = PromptChoice("zero-shot, k=3, best last", 3, (), best_last=True)
+    scored = choose(runner, _gold(runner, reverse), _Searcher(), [zero], tmp_path / "scores.json", _f1)
+    assert scored[0] == reverse._replace(score=1.0)
+    alone = choose(runner, QUESTIONS, _Searcher(), candidates({1: []}), tmp_path / "one.json", _f1)
+    assert [choice.name for choice in alone] == ["zero-shot, k=1"]
 
 
 def test_what_was_scored_before_an_interruption_is_not_tried_again(runner: Runner, tmp_path: Path) -> None:
     choices = candidates({1: SHOTS, 3: SHOTS})
     record = tmp_path / "scores.json"
-    whole = choose(runner, QUESTIONS, _Searcher(), choices, record)
+    whole = choose(runner, QUESTIONS, _Searcher(), choices, record, _f1)
     scores = json.loads(record.read_text())
-    assert scores == {choice.name: choice.f1 for choice in whole}
+    assert scores == {choice.name: choice.score for choice in whole}
     record.write_text(json.dumps({choices[2].name: 0.77}))
-    resumed = choose(runner, QUESTIONS, _Searcher(), choices, record)
-    assert resumed[0] == choices[2]._replace(f1=0.77)
-    assert {c.name: c.f1 for c in resumed} == scores | {choices[2].name: 0.77}
+    resumed = choose(runner, QUESTIONS, _Searcher(), choices, record, _f1)
+    assert resumed[0] == choices[2]._replace(score=0.77)
+    assert {c.name: c.score for c in resumed} == scores | {choices[2].name: 0.77}
+
+
+def test_another_score_chooses_another_prompt(runner: Runner, tmp_path: Path) -> None:
+    choices = candidates({1: [], 3: []})
+    shortest = choose(runner, QUESTIONS, _Searcher(), choices, tmp_path / "a.json", lambda reply, _: -reply.tokens_in)
+    longest = choose(runner, QUESTIONS, _Searcher(), choices, tmp_path / "b.json", lambda reply, _: reply.tokens_in)
+    assert (shortest[0].k, longest[0].k) == (1, 3)
 
 
 def test_a_choice_comes_back_from_its_file(tmp_path: Path) -> None:
-    choice = PromptChoice("1-shot, k=3", 3, SHOTS, 0.25)
+    choice = PromptChoice("1-shot, k=3", 3, SHOTS, 0.25, best_last=True)
     save(choice, tmp_path / FILE)
     assert load(tmp_path / FILE) == choice
     assert load(tmp_path / "none.json") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "a", "k": 1, "f1": 0, "shots": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"name": "a", "k": 1, "score": 0, "best_last": false, "shots": [1]}']
+)
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ArtefactError, match=rf"{FILE} is damaged .*; run: hybrid compare --force"):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from hybrid.assistant import Assistant
+from hybrid.benchmarks import create_benchmark
+from hybrid.blind import describe, judge_blind_sheet, write_blind_sheet
 from hybrid.config import apply_override
 from hybrid.errors import ConfigError, HybridError
 from hybrid.plan import Plan
-from hybrid.project import Project, Report, StageResult
+from hybrid.project import Project, Report
+from hybrid.robustness import markdown, run_robustness
+from hybrid.stages.run import StageResult
 from hybrid.types import Answer
 
 
@@ -31,21 +35,52 @@ def init(options: Namespace) -> None:
 
 
 def stage(options: Namespace) -> None:
-    """`hybrid run`, `index`, `pairs`, `tune` and `compare`."""
+    """`hybrid run`, `index`, `pairs` and `tune`."""
     project = Project.open(options.project, [*options.set, *_examples(options)])
     done = getattr(project, options.stage)(force=options.force)
     results = done if isinstance(done, list) else [done]
     compared = any(result.stage == "compare" for result in results)
-    report = project.report() if compared else None
+    _print_results(options, results, project.report() if compared else None)
+    if options.stage == "run" and not compared and not options.json:
+        print("no question file is set, so nothing was compared; try: hybrid ask")
+
+
+def compare(options: Namespace) -> None:
+    """`hybrid compare`, on the project's questions or on a published set, with what goes beyond the report."""
+    if bool(options.benchmark) != bool(options.path):
+        raise ConfigError("--benchmark NAME and --path FOLDER belong together: the set, and where its copy is")
+    if options.benchmark:
+        project = create_benchmark(options.benchmark, options.path, options.project, options.set)
+    else:
+        project = Project.open(options.project, options.set)
+    if options.ratings:
+        rated = judge_blind_sheet(project, options.ratings)
+        return _print_json(asdict(rated)) if options.json else print(describe(rated))
+    result = project.compare(force=options.force)
+    robustness = run_robustness(project, sample=options.sample) if options.robustness else None
+    sheet = write_blind_sheet(project, options.blind) if options.blind else None
+    further = {"robustness": asdict(robustness)} if robustness else {}
+    _print_results(options, [result], project.report(), {**further, **({"blind": str(sheet)} if sheet else {})})
+    if robustness and not options.json:
+        print(f"\n{markdown(robustness)}")
+    if sheet and not options.json:
+        print(
+            f"\nto rate blind, one of {sheet / 'rate.html'} and {sheet / 'answers.csv'}; then: hybrid compare --ratings"
+        )
+    return None
+
+
+def _print_results(
+    options: Namespace, results: Sequence[StageResult], report: Report | None, further: Mapping[str, Any] | None = None
+) -> None:
     if options.json:
-        _print_json({"stages": [_stage_json(result) for result in results], **(report.data if report else {})})
+        data = {**(report.data if report else {}), **(further or {})}
+        _print_json({"stages": [_stage_json(result) for result in results], **data})
         return
     for result in results:
         print(_stage_line(result))
     if report:
         print(f"\n{format_table(report)}\n\n{report.verdict}\n\nreport: {report.folder / 'report.html'}")
-    elif options.stage == "run":
-        print("no question file is set, so nothing was compared; try: hybrid ask")
 
 
 def _examples(options: Namespace) -> list[str]:
@@ -231,6 +266,8 @@ def format_plan(plan: Plan) -> str:
     lines.append(
         f"time     about {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s, measured just now"
     )
+    if plan.drafts:
+        lines.insert(1, f"pairs    {plan.drafts}")
     return "\n".join([*lines, "", *plan.advice])
 
 

@@ -10,11 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
-from hybrid.cli import commands
+from hybrid.benchmarks import BENCHMARKS
+from hybrid.cli import commands, pairs_commands
 from hybrid.errors import HybridError
 from hybrid.pairs.export import FORMATS
+from hybrid.types import PairKind
 
 Command = Callable[[argparse.Namespace], None]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -22,7 +24,7 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(list(sys.argv[1:] if arguments is None else arguments)))
     _quiet_libraries()
     try:
         options.command(options)
@@ -61,6 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """Makes one word of `pairs show` and its like, which are commands of their own.
+
+    Subparsers of `pairs` would accept its options before their name and then ignore them, such as `--force`, or set
+    them back to their defaults, such as `--project`.
+    """
+    name = " ".join(arguments[:2])
+    return [name, *arguments[2:]] if name in pairs_commands.COMMANDS else arguments
+
+
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> int:
     if options.debug:
         raise error
@@ -89,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--documents", type=Path, required=True, help="folder, file or BEIR corpus.jsonl to answer from")
     init.add_argument("--questions", type=Path, help="questions and answers for the comparison, as for pairs --from")
     _add_stages(subparsers)
+    _add_comparison(subparsers.choices["compare"])
+    _add_pairs(subparsers)
     ask = _add(subparsers, "ask", commands.ask, "answer one question with citations")
     ask.add_argument("question", nargs="+", help="the question")
     chat = _add(subparsers, "chat", commands.chat, "answer questions until you leave")
@@ -96,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
     serve.add_argument("--port", type=int, default=8000, help="port to bind to; 0 takes a free one (default: 8000)")
     for command in (ask, chat, serve):
-        command.add_argument("--arm", help="hybrid, rag, tuned or base; by default hybrid if it is trained, else rag")
+        command.add_argument("--arm", help="an arm's name; by default hybrid if it is trained, else rag")
     _add(subparsers, "plan", commands.plan, "estimate memory and time of training, and whether it is worth it")
     _add(subparsers, "status", commands.status, "what is fresh, stale or missing, and why")
     _add_export(subparsers)
@@ -111,7 +125,7 @@ def _add_stages(subparsers: Subparsers) -> None:
         ("tune", "train the adapters"),
         ("compare", "answer the questions with every arm"),
     ):
-        stage = _add(subparsers, name, commands.stage, text)
+        stage = _add(subparsers, name, commands.compare if name == "compare" else commands.stage, text)
         stage.set_defaults(stage=name, examples=None)
         stage.add_argument("--force", action="store_true", help="do it again although it is fresh")
         if name in {"run", "pairs"}:
@@ -124,6 +138,46 @@ def _add_stages(subparsers: Subparsers) -> None:
                 "a question file, SQuAD, a BEIR folder, PubMedQA, HotpotQA, prompt and completion, chat messages, "
                 "ShareGPT, Alpaca, CSV or TSV",
             )
+
+
+def _add_comparison(compare: argparse.ArgumentParser) -> None:
+    """What a comparison can do beside the report."""
+    compare.add_argument(
+        "--benchmark", choices=list(BENCHMARKS), help="make the project from a published set, split without leaks"
+    )
+    compare.add_argument("--path", type=Path, metavar="FOLDER", help="where the copy of the set is")
+    compare.add_argument(
+        "--robustness", action="store_true", help="also ask with distractors, contradictions, typos, injections …"
+    )
+    compare.add_argument("--sample", type=int, default=40, metavar="N", help="questions of --robustness (default: 40)")
+    compare.add_argument("--blind", type=int, default=0, metavar="N", help="write a sheet of N answers to rate blind")
+    compare.add_argument("--ratings", type=Path, nargs="+", metavar="FILE", help="evaluate rated sheets, one a rater")
+
+
+def _add_pairs(subparsers: Subparsers) -> None:
+    """What a reader does with pairs that have been made."""
+    subparsers.choices[
+        "pairs"
+    ].epilog = f"To look at what was made: hybrid {', hybrid '.join(pairs_commands.COMMANDS)}."
+    show, mark, page, review = (
+        _add(subparsers, name, command, text) for name, (command, text) in pairs_commands.COMMANDS.items()
+    )
+    show.add_argument("--kind", default="", choices=get_args(PairKind), help="only pairs of this kind")
+    show.add_argument("--asks", default="", metavar="SORT", help="only this sort of question, such as fact or number")
+    show.add_argument("--document", default="", metavar="ID", help="only about documents with this in their id")
+    show.add_argument("--source", default="", metavar="NAME", help="only of teachers or files with this in their name")
+    show.add_argument("--search", default="", metavar="WORDS", help="only with these words in its texts")
+    show.add_argument("--part", default="all", choices=["train", "dev", "all"], help="which part (default: all)")
+    show.add_argument("--mark", default="", choices=["bad", "good", "none"], help="only pairs with this mark, or none")
+    show.add_argument("--limit", type=int, default=20, metavar="N", help="most pairs, 0 for all (default: 20)")
+    mark.add_argument("ids", nargs="+", metavar="ID", help="a pair's id, or the short one that pairs show prints")
+    verdict = mark.add_mutually_exclusive_group(required=True)
+    verdict.add_argument("--bad", dest="verdict", action="store_const", const="bad", help="drop it from now on")
+    verdict.add_argument("--good", dest="verdict", action="store_const", const="good", help="somebody has looked")
+    verdict.add_argument("--clear", dest="verdict", action="store_const", const=None, help="take the mark away")
+    mark.add_argument("--reason", default="", metavar="TEXT", help="why")
+    page.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file to write")
+    review.add_argument("--port", type=int, default=8001, help="port to bind to; 0 takes a free one (default: 8001)")
 
 
 def _add_export(subparsers: Subparsers) -> None:

@@ -1,31 +1,46 @@
-"""From an index and a teacher, or the user's own questions, to training pairs with contexts."""
+"""From an index and a teacher, or the user's own questions, to training pairs with contexts.
+
+What still holds of the last pair set is carried over (`hybrid.pairs.history`); the rest is drawn from what the teacher
+wrote, gate by gate, in turns over the parts of the documents (`hybrid.pairs.coverage`).
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, Protocol
-
-from tqdm import tqdm
+from typing import Any, NamedTuple, Protocol
 
 from hybrid.config import PairsConfig, PromptConfig
 from hybrid.errors import TrainingError
 from hybrid.pairs import candidates as gates
+from hybrid.pairs.alike import EmbedsQuestions, QuestionVectors
 from hybrid.pairs.candidates import Candidate, Funnel
-from hybrid.pairs.contexts import ContextFigures, context_figures, plan_contexts
-from hybrid.pairs.teacher import Draft, Teacher
+from hybrid.pairs.combine import combined_candidates
+from hybrid.pairs.contexts import plan_contexts
+from hybrid.pairs.coverage import cluster_chunks, coverage, draw_in_turns
+from hybrid.pairs.drafts import cached_drafts
+from hybrid.pairs.fill import POOL, Filled, fill
+from hybrid.pairs.guard import Guard
+from hybrid.pairs.history import Carried, Last, carry_over, changes, mend_contexts, split_again
+from hybrid.pairs.leaks import LeakReport, find_leaks
+from hybrid.pairs.marks import Marks
+from hybrid.pairs.screening import screen, screen_dev
+from hybrid.pairs.splits import similar_documents, split_by_document
+from hybrid.pairs.summary import summary
+from hybrid.pairs.teacher import Teacher
+from hybrid.pairs.verify import Answerer, answer_again, tag_closed_book
+from hybrid.retrieval.index import Index
 from hybrid.types import Chunk, Document, Hit, Pair, Question
 
-_POOL = 3  # candidates per pair wanted: contexts fill up better from a larger pool
 _OWN_DROPPED = (
     "; questions of pairs.file about documents that the comparison asks about are left out: "
     "name other questions there, or unset pairs.file and let the teacher write them"
 )
 _MIN_RETRIEVED = 12  # of these the distractors are chosen
+_POLAR = {"yes", "no"}
 
 
 class Searcher(Protocol):
@@ -42,104 +57,254 @@ class PairSet(NamedTuple):
     Attributes:
         train: Pairs to train on.
         dev: Pairs about documents that `train` does not touch.
-        counts: How many candidates there were, each gate dropped, and were kept; and `ContextFigures` of `train`.
+        candidates: What the pairs of both were before they had a context, in their order.
+        counts: How many candidates there were, each gate dropped, and were kept; what was carried over; and figures
+            of coverage and contexts.
+        leaks: What training shares with the pairs kept from it and with the comparison.
     """
 
     train: list[Pair]
     dev: list[Pair]
-    counts: dict[str, float]
+    candidates: list[Candidate]
+    counts: dict[str, Any]
+    leaks: LeakReport
+
+
+class Answers(NamedTuple):
+    """Who answers every question again, and the file of the answers so far."""
+
+    answerer: Answerer
+    journal: Path
 
 
 def build_pairs(
     *,
-    documents: Sequence[Document],
-    chunks: Sequence[Chunk],
+    index: Index,
     searcher: Searcher,
+    embedder: EmbedsQuestions,
     evaluation: Sequence[Question],
     teacher: Teacher,
     own: Sequence[Question],
-    journal: Path,
+    drafts: Path,
     config: PairsConfig,
     prompt: PromptConfig,
     seed: int,
+    last: Last | None = None,
+    marks: Marks | None = None,
+    answers: Answers | None = None,
 ) -> PairSet:
     """Builds the pair set.
 
     Args:
-        documents: The indexed documents.
-        chunks: The indexed chunks.
+        index: The indexed documents.
         searcher: The project's retriever: contexts come from what it returns.
+        embedder: Tells which questions are alike.
         evaluation: Comparison questions, which no pair may resemble.
         teacher: Drafts the questions where `own` is empty.
         own: The user's own questions, used instead of a teacher if there are any.
-        journal: File that records finished drafts, so that an interrupted run goes on.
+        drafts: File of what this teacher drafted before; no chunk in it is drafted again.
         config: Settings of this stage.
         prompt: The number of chunks and the refusal.
         seed: Seed of every random choice.
+        last: The pair set before, if it was made with the same settings; None makes all pairs anew.
+        marks: What a reader found bad.
+        answers: Answers every question again; None trusts the teacher.
 
     Raises:
         TrainingError: No pair is left.
     """
-    rng, funnel = Random(seed), Funnel()
+    rng, funnel, carried = Random(seed), Funnel(), carry_over(last, index.chunks)
+    vectors, chunks = QuestionVectors(embedder), {chunk.id: chunk for chunk in index.chunks}
+    clusters = cluster_chunks(index.chunks, index.vectors, seed)
     if own:
-        found, hits = _from_questions(own, chunks, searcher, config, prompt, funnel)
+        found, usage = _from_questions(own, index.chunks, searcher, config, prompt, funnel)
     else:
-        found, hits = _from_teacher(teacher, chunks, journal, config, rng), {}
-        funnel.counts.update(teacher.figures().dropped)
-    counts: dict[str, float] = {"candidates": len(found) + sum(funnel.counts.values())}
-    kept = _gate(found, documents, evaluation, config, funnel, own=bool(own))
-    if not own:
-        kept = balanced_sample(kept, _POOL * config.total, rng)
-        hits = _search(kept, searcher, _depth(config, prompt))
-        kept = funnel.keep("oracle not retrieved", kept, lambda c: _rank_holds(c, hits[c.id], config.oracle_in_top))
-    if not kept:
-        raise TrainingError(
-            f"no training pair is left of {counts['candidates']:.0f} candidates; dropped: {_listed(funnel.counts)}"
-            + (_OWN_DROPPED if own else "")
-        )
-    train, dev = split_by_document(kept, config.dev_share, rng)
-    by_id = {chunk.id: chunk for chunk in chunks}
+        found, usage = _from_teacher(teacher, index.chunks, drafts, config, seed, carried, funnel)
+    # Those carried over come first: of two that are alike the first is kept.
+    found = [*carried.candidates.values(), *(c for c in found if c.id not in carried.candidates)]
+    written = len(found) + sum(funnel.counts.values())
+    kept = screen(found, index.documents, evaluation, vectors, marks or Marks(), config, funnel, own=bool(own))
+    drawn = _draw(kept, carried, clusters, config, funnel, rng)
+    search = partial(_search, searcher=searcher, depth=_depth(config, prompt))
+    hits = search(drawn)
+    top = 0 if own else config.oracle_in_top
+    kept = funnel.keep("oracle not retrieved", drawn, lambda c: c.id in carried.candidates or _is_found(c, hits, top))
+    kept, from_memory = _answered(kept, carried, chunks, answers, config, funnel)
+    _refuse_none(kept, written, funnel, own=bool(own))
+    train, dev = _split(kept, carried, index.documents.values(), vectors, config, funnel, rng)
+    joined = [] if own or carried.is_settled else [_combined(side, carried, config, rng) for side in (train, dev)]
+    hits |= search([*chain(*joined)])
+    more = [[candidate for candidate in side if _is_found(candidate, hits, top)] for side in joined or [[], []]]
+    sides = _place([*train, *more[0]], [*dev, *more[1]], carried, hits, chunks, config, prompt, rng)
+    trained, chosen = (tag_closed_book(side.pairs, from_memory) for side in sides)
+    run, meaning = config.shared_run, config.max_meaning
+    leaks = find_leaks(trained, chosen, evaluation, chunks, vectors, run=run, in_meaning=meaning, own=bool(own))
+    made_from = {candidate.id: candidate for candidate in (*train, *dev, *more[0], *more[1])}
+    candidates = [made_from[pair.id] for pair in (*trained, *chosen)]
+    funnel.counts |= _left_over(sides, len(made_from))
+    dropped = {f"dropped: {name}": count for name, count in funnel.counts.items()}
+    counts = {"candidates": written + sum(map(len, more)), **usage, **dropped}
+    counts |= _figures(sides, trained, chosen, hits, chunks, prompt.k) | _history(last, sides)
+    counts |= coverage([*trained, *chosen], index.chunks, clusters) | {"leaks": leaks.to_dict()}
+    return PairSet(trained, chosen, candidates, counts, leaks)
+
+
+def _draw(
+    kept: Sequence[Candidate],
+    carried: Carried,
+    clusters: Mapping[str, int],
+    config: PairsConfig,
+    funnel: Funnel,
+    rng: Random,
+) -> list[Candidate]:
+    """What was carried over, and of the rest as many as are wanted, those about chunks that changed or came first."""
+    taken = [candidate for candidate in kept if candidate.id in carried.candidates]
+    if carried.is_settled and len(taken) == len(carried.candidates):
+        funnel.counts["not drawn"] = len(kept) - len(taken)
+        return taken
+    new = [candidate for candidate in kept if candidate.id not in carried.candidates]
+    fresh = [candidate for candidate in new if not carried.same.issuperset(candidate.oracles)]
+    draw = partial(draw_in_turns, clusters=clusters, rng=rng, per_chunk=config.per_chunk)
+    drawn = draw(fresh, POOL * config.total, taken=taken)
+    known = {candidate.id for candidate in fresh}
+    others = [candidate for candidate in new if candidate.id not in known]
+    drawn = [*taken, *drawn, *draw(others, POOL * config.total - len(drawn), taken=[*taken, *drawn])]
+    funnel.counts["not drawn"] = len(kept) - len(drawn)
+    return drawn
+
+
+def _answered(
+    kept: Sequence[Candidate],
+    carried: Carried,
+    chunks: Mapping[str, Chunk],
+    answers: Answers | None,
+    config: PairsConfig,
+    funnel: Funnel,
+) -> tuple[list[Candidate], frozenset[str]]:
+    """Those whose answer another answer from their oracles agrees with, and ids of those known without any passage."""
+    if answers is None:
+        return list(kept), frozenset()
+    new = [candidate for candidate in kept if candidate.id not in carried.candidates]
+    found = answer_again(new, chunks, answers.answerer, answers.journal, min_agreement=config.min_agreement)
+    # What has no oracle, and what was carried over, was not asked again.
+    agrees = {key for key, agreement in found.agreement.items() if agreement >= config.min_agreement}
+    passed = funnel.keep("not answered from its oracle", kept, lambda c: c.id in agrees or c.id not in found.agreement)
+    return passed, found.closed_book
+
+
+def _split(
+    kept: Sequence[Candidate],
+    carried: Carried,
+    documents: Iterable[Document],
+    vectors: QuestionVectors,
+    config: PairsConfig,
+    funnel: Funnel,
+    rng: Random,
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Candidates to train on, and those kept from training, which it tells nothing about."""
+    together = similar_documents(list(documents), config.similar_documents)
+    split = partial(split_by_document, share=config.dev_share, rng=rng, together=together)
+    train, dev = split_again(kept, carried.sides, split, together)
+    return train, screen_dev(train, dev, vectors, config, funnel)
+
+
+def _combined(side: Sequence[Candidate], carried: Carried, config: PairsConfig, rng: Random) -> list[Candidate]:
+    """New questions that need two chunks of one side of the split."""
+    single = [candidate for candidate in side if len(candidate.oracles) == 1]
+    held = sum(len(candidate.oracles) > 1 for candidate in side)
+    # As with the others, of `POOL` that are made one becomes a pair.
+    wanted = round(POOL * config.p_multi * min(config.total, len(side))) - held
+    made = combined_candidates(single, max(0, wanted), rng)
+    return [candidate for candidate in made if candidate.id not in carried.candidates]
+
+
+def _place(
+    train: Sequence[Candidate],
+    dev: Sequence[Candidate],
+    carried: Carried,
+    hits: Mapping[str, Sequence[str]],
+    chunks: Mapping[str, Chunk],
+    config: PairsConfig,
+    prompt: PromptConfig,
+    rng: Random,
+) -> tuple[Filled, Filled]:
+    """Gives each side its pairs: first what was carried over, then new ones."""
+    by_id = {candidate.id: candidate for candidate in (*train, *dev)}
+    guard = Guard(chunks)
+
+    def answers(pair: Pair, chunk: str) -> bool:
+        candidate = by_id[pair.id]
+        is_absent = pair.kind == "absent"
+        return guard.may_answer(candidate, chunk) if is_absent else guard.judge(candidate, chunk) != "distractor"
+
     plan = partial(
         plan_contexts,
         retrieved=hits,
-        chunks=by_id,
+        chunks=chunks,
         k=prompt.k,
         budget=max(prompt.k, config.context_chunks),
         per_context=config.questions_per_context,
-        p_absent=config.p_absent,
         refusal=prompt.refusal,
         rng=rng,
+        distractors=config.distractors,
+        absent=config.absent,
     )
-    plans = [plan(train, total=config.total), plan(dev, total=max(1, round(config.dev_share * config.total)))]
-    funnel.counts["no context"] = sum(plan.unplaced for plan in plans)
-    funnel.counts["over the total"] = len(kept) - sum(len(plan.pairs) + plan.unplaced for plan in plans)
-    counts |= {f"dropped: {name}": count for name, count in funnel.counts.items()}
-    figures = context_figures(plans[0].pairs, hits, by_id, k=prompt.k)
-    counts |= _found_by_retrieval(own, found) if own else teacher.figures().usage
-    return PairSet(plans[0].pairs, plans[1].pairs, counts | _summary(plans[0].pairs, plans[1].pairs, figures))
+    totals = config.total, max(1, round(config.dev_share * config.total))
+    sides = []
+    for old, lost, side, total in zip(
+        (carried.train, carried.dev), (carried.lost, carried.lost_dev), (train, dev), totals, strict=True
+    ):
+        holding = [pair for pair in old if pair.id in by_id]
+        sides.append(
+            fill(
+                mend_contexts(holding, carried.same, hits, answers),
+                [candidate for candidate in side if candidate.id not in carried.candidates],
+                total=total,
+                p_absent=config.p_absent,
+                lost=lost,
+                same=carried.same,
+                plan=plan,
+            )
+        )
+    return sides[0], sides[1]
 
 
-def _summary(train: Sequence[Pair], dev: Sequence[Pair], figures: ContextFigures) -> dict[str, float]:
-    kinds = {f"train {kind}": sum(pair.kind == kind for pair in train) for kind in ("grounded", "multi", "absent")}
-    places = {f"oracle at place {place}": count for place, count in enumerate(figures.oracle_places, 1)}
+def _left_over(sides: Sequence[Filled], candidates: int) -> dict[str, int]:
+    unplaced = sum(side.unplaced for side in sides)
+    return {"no context": unplaced, "over the total": candidates - unplaced - sum(len(side.pairs) for side in sides)}
+
+
+def _figures(
+    sides: Sequence[Filled],
+    train: Sequence[Pair],
+    dev: Sequence[Pair],
+    hits: Mapping[str, Sequence[str]],
+    chunks: Mapping[str, Chunk],
+    k: int,
+) -> dict[str, float]:
+    plans = [plan for side in sides for plan in side.plans]
     return {
-        "train": len(train),
-        **kinds,
-        "dev": len(dev),
-        "contexts": figures.contexts,
-        "questions per context": round(figures.questions, 2),
-        "most questions of a context": figures.largest,
-        "chunks per context": round(figures.chunks, 2),
-        "work saved (words)": round(figures.work_saved, 2),
-        "own distractors kept": round(figures.own_kept, 3),
-        "distractors that are own": round(figures.own_share, 3),
-        "mean oracle rank": round(figures.oracle_rank, 2),
-        **places,
+        **summary(train, dev, hits, chunks, k),
+        "distractors that answer too": sum(plan.promoted for plan in plans),
+        "distractors left out": sum(plan.left_out for plan in plans),
+        "contexts shorter than k": sum(plan.short for plan in plans),
     }
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "nothing"
+def _history(last: Last | None, sides: Sequence[Filled]) -> dict[str, int]:
+    """What became of the last pair set, if there was one."""
+    if last is None:
+        return {}
+    pairs = [pair for side in sides for pair in side.pairs]
+    return changes(last, pairs) | {"retired": sum(side.retired for side in sides)}
+
+
+def _refuse_none(kept: Sequence[Candidate], written: int, funnel: Funnel, *, own: bool) -> None:
+    if kept:
+        return
+    dropped = ", ".join(f"{name} {count}" for name, count in funnel.counts.items() if count) or "nothing"
+    hint = _OWN_DROPPED if own else ""
+    raise TrainingError(f"no training pair is left of {written} candidates; dropped: {dropped}{hint}")
 
 
 def _from_questions(
@@ -149,141 +314,63 @@ def _from_questions(
     config: PairsConfig,
     prompt: PromptConfig,
     funnel: Funnel,
-) -> tuple[list[Candidate], dict[str, list[str]]]:
+) -> tuple[list[Candidate], Mapping[str, float]]:
     chunks_of: dict[str, list[Chunk]] = {}
     for chunk in chunks:
         chunks_of.setdefault(chunk.document, []).append(chunk)
     results = searcher.search([q.question for q in own], _depth(config, prompt))
-    found, hits = [], {}
-    for question, result in zip(own, results, strict=True):
-        candidate = gates.candidates_from_question(
-            question, chunks_of, [h.chunk for h in result], prompt.refusal, Path(config.file or "questions").name
-        )
-        if candidate:
-            found.append(candidate)
-            hits[candidate.id] = [hit.chunk.id for hit in result]
+    source = Path(config.file or "questions").name
+    made = (
+        gates.candidates_from_question(question, chunks_of, [h.chunk for h in result], prompt.refusal, source)
+        for question, result in zip(own, results, strict=True)
+    )
+    found = [candidate for candidate in made if candidate]
     funnel.counts["no answer"] = sum(question.answerable and not question.answers for question in own)
     funnel.counts["oracle not found"] = len(own) - len(found) - funnel.counts["no answer"]
-    return found, hits
+    return found, _found_by_retrieval(own, found)
 
 
-def _found_by_retrieval(own: Sequence[Question], found: Sequence[Candidate]) -> dict[str, int]:
+def _found_by_retrieval(own: Sequence[Question], found: Sequence[Candidate]) -> dict[str, float]:
     """How many candidates have an oracle in a document that their question does not name."""
     gold = {question.id: question.gold for question in own}
-    elsewhere = sum(bool(c.oracles) and c.documents[0] not in gold[c.id] for c in found)
+    elsewhere = sum(bool(c.oracles) and c.documents[0] not in gold.get(c.id, ()) for c in found)
     return {"oracles found by retrieval": elsewhere}
 
 
 def _from_teacher(
-    teacher: Teacher, chunks: Sequence[Chunk], journal: Path, config: PairsConfig, rng: Random
-) -> list[Candidate]:
-    found = []
-    for chunk, drafts in zip(chunks, journalled_drafts(teacher, chunks, journal), strict=True):
-        found += [gates.candidate_from_draft(draft, chunk, teacher.name, rng) for draft in drafts]
-    polar = [c for c in found if c.answer in {"yes", "no"}]
-    allowed = {c.id for c in rng.sample(polar, min(len(polar), round(2 * config.p_yes_no * config.total)))}
-    return [c for c in found if c.answer not in {"yes", "no"} or c.id in allowed]
-
-
-def journalled_drafts(teacher: Teacher, chunks: Sequence[Chunk], journal: Path) -> Iterable[list[Draft]]:
-    """Drafts every chunk, recording each in `journal`; what an interrupted run recorded is not drafted again."""
-    done: dict[str, list[Draft]] = {}
-    if journal.is_file():
-        for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                record = json.loads(line)
-                done[record["chunk"]] = [Draft(*draft) for draft in record["drafts"]]
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that was being written when the run was killed
-    missing = [chunk for chunk in chunks if chunk.id not in done]
-    with journal.open("w", encoding="utf-8") as file:
-        file.writelines(_journal_line(chunk_id, drafts) for chunk_id, drafts in done.items())
-        file.flush()
-        for chunk, drafts in zip(
-            missing,
-            tqdm(teacher.draft(missing), "writing questions", len(missing), unit="chunk", leave=False),
-            strict=True,
-        ):
-            file.write(_journal_line(chunk.id, drafts))
-            file.flush()
-            done[chunk.id] = drafts
-    return [done[chunk.id] for chunk in chunks]
-
-
-def _journal_line(chunk_id: str, drafts: Sequence[Draft]) -> str:
-    return json.dumps({"chunk": chunk_id, "drafts": drafts}, ensure_ascii=False) + "\n"
-
-
-def _gate(
-    found: Sequence[Candidate],
-    documents: Sequence[Document],
-    evaluation: Sequence[Question],
+    teacher: Teacher,
+    chunks: Sequence[Chunk],
+    drafts: Path,
     config: PairsConfig,
+    seed: int,
+    carried: Carried,
     funnel: Funnel,
-    *,
-    own: bool,
-) -> list[Candidate]:
-    texts = {document.id: document.text for document in documents}
-    kept = funnel.keep("points at its passage", found, lambda c: own or gates.is_self_contained(c))
-    kept = funnel.keep("quote not in its document", kept, lambda c: gates.quotes_hold(c, texts))
-    kept = funnel.keep("duplicate", kept, gates.without_duplicates())
-    kept = funnel.keep("like a comparison question", kept, gates.unlike_evaluation(evaluation, config.max_similarity))
-    if own:
-        # A question file may share documents with the comparison, and facts learnt from it would leak.
-        evaluated = {document for question in evaluation for document in question.gold}
-        kept = funnel.keep("document of a comparison question", kept, lambda c: not evaluated & set(c.documents))
-    return kept
+) -> tuple[list[Candidate], Mapping[str, float]]:
+    found = []
+    for chunk, written in zip(chunks, cached_drafts(teacher, chunks, drafts), strict=True):
+        rng = Random(f"{seed}/{chunk.id}")  # of its own, so that no other chunk decides what becomes of its drafts
+        found += [gates.candidate_from_draft(draft, chunk, teacher.name, rng) for draft in written]
+    taken = sum(candidate.answer in _POLAR for candidate in carried.candidates.values())
+    polar = sorted(c.id for c in found if c.answer in _POLAR and c.id not in carried.candidates)
+    others = sum(candidate.answer not in _POLAR for candidate in found)
+    # Some more than the share, as later gates drop some; all of them where there is nothing else to ask.
+    share = min(config.p_yes_no, 0.99)
+    room = max(0, round(1.2 * share / (1 - share) * others) - taken) if others else len(polar)
+    allowed = {*Random(seed).sample(polar, min(len(polar), room)), *carried.candidates}
+    figures = teacher.figures()
+    funnel.counts.update(figures.dropped)
+    return [c for c in found if c.answer not in _POLAR or c.id in allowed], figures.usage
 
 
 def _depth(config: PairsConfig, prompt: PromptConfig) -> int:
     return max(_MIN_RETRIEVED, 3 * prompt.k, config.context_chunks, config.oracle_in_top)
 
 
-def _search(kept: Sequence[Candidate], searcher: Searcher, k: int) -> dict[str, list[str]]:
-    results = searcher.search([candidate.question for candidate in kept], k)
-    return {c.id: [hit.chunk.id for hit in result] for c, result in zip(kept, results, strict=True)}
+def _search(candidates: Sequence[Candidate], searcher: Searcher, depth: int) -> dict[str, list[str]]:
+    """By candidate id, the ids of the chunks that its question retrieves, best first."""
+    results = searcher.search([candidate.question for candidate in candidates], depth)
+    return {c.id: [hit.chunk.id for hit in result] for c, result in zip(candidates, results, strict=True)}
 
 
-def _rank_holds(candidate: Candidate, retrieved: Sequence[str], top: int) -> bool:
-    return not top or not candidate.oracles or bool(set(candidate.oracles) & set(retrieved[:top]))
-
-
-def balanced_sample(found: Sequence[Candidate], total: int, rng: Random) -> list[Candidate]:
-    """Draws up to `total` candidates in turns over the chunks, so that no part of the documents dominates."""
-    by_chunk: dict[str, list[Candidate]] = {}
-    for candidate in rng.sample(list(found), len(found)):
-        by_chunk.setdefault(candidate.oracles[0] if candidate.oracles else candidate.id, []).append(candidate)
-    queues = list(by_chunk.values())
-    drawn: list[Candidate] = []
-    while queues and len(drawn) < total:
-        drawn += [queue.pop() for queue in queues]
-        queues = [queue for queue in queues if queue]
-    return drawn[:total]
-
-
-def split_by_document(found: Sequence[Candidate], share: float, rng: Random) -> tuple[list[Candidate], list[Candidate]]:
-    """Sets about `share` of the candidates aside, by whole documents; the training part keeps at least one document.
-
-    Documents that a candidate is about together stay together.
-    """
-    joined: dict[str, str] = {}
-
-    def first(document: str) -> str:
-        while joined.setdefault(document, document) != document:
-            document = joined[document]
-        return document
-
-    for candidate in found:
-        for document in candidate.documents[1:]:
-            joined[first(document)] = first(candidate.documents[0])
-    sizes = Counter(first(candidate.documents[0]) for candidate in found if candidate.documents)
-    groups = sorted(sizes)
-    rng.shuffle(groups)
-    aside: set[str] = set()
-    for group in groups[:-1]:
-        if sum(map(sizes.__getitem__, aside)) >= share * len(found):
-            break
-        aside.add(group)
-    dev = [c for c in found if c.documents and first(c.documents[0]) in aside]
-    train = [c for c in found if not c.documents or first(c.documents[0]) not in aside]
-    return train, dev
+def _is_found(candidate: Candidate, hits: Mapping[str, Sequence[str]], top: int) -> bool:
+    return not top or not candidate.oracles or bool(set(candidate.oracles) & set(hits[candidate.id][:top]))

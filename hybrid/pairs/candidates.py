@@ -41,6 +41,7 @@ class Candidate:
         quotes: Proving spans of documents.
         source: The teacher or the question file.
         asks: What sort of question it is; empty if nobody said.
+        conflict: Whether its oracles contradict each other, and its answer says so.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Candidate:
     quotes: tuple[Quote, ...]
     source: str
     asks: str = ""
+    conflict: bool = False
 
 
 def words(text: str) -> list[str]:
@@ -84,17 +86,37 @@ def candidate_from_draft(draft: Draft, chunk: Chunk, teacher: str, rng: Random) 
 
 
 def _polar(question: str, text: str, rng: Random) -> tuple[str, str]:
-    numbers = list(_NUMBER.finditer(question))
+    numbers = [match for match in _NUMBER.finditer(question) if _is_amount(question, match)]
     if not numbers or rng.random() < 0.5:
         return question, "yes"
     true = rng.choice(numbers)
-    others = sorted(set(_NUMBER.findall(text)) - {match.group() for match in numbers}) or [_other_number(true.group())]
+    shape = _shape(true.group())
+    known = {match.group() for match in _NUMBER.finditer(question)}
+    others = sorted({n for n in _NUMBER.findall(text) if _shape(n) == shape} - known) or [_other_number(true.group())]
     return question[: true.start()] + rng.choice(others) + question[true.end() :], "no"
 
 
+def _is_amount(question: str, number: re.Match[str]) -> bool:
+    """False for a number that is part of a name ("room 2") or a bound, which a larger one may also satisfy."""
+    before = question[: number.start()]
+    named = re.search(
+        r"\b(?:[A-Z]\w*|room|class|channel|grade|stage|type|form|no\.|number|page|phase|category) ?$", before
+    )
+    bound = re.search(
+        r"(?:than|least|most|to|over|under|above|below|about|within|between|and|or|[<>≤≥~]) ?[−-]?$", before
+    )
+    return not named and not bound
+
+
+def _shape(number: str) -> str:
+    """The form of a number, such as a year or a clock time: only what looks alike is mistaken for each other."""
+    return re.sub(r"\d+", lambda match: "9" * min(len(match.group()), 4) if len(match.group()) > 2 else "9", number)
+
+
 def _other_number(number: str) -> str:
-    digits = re.sub(r"\D", "", number)
-    return str(int(digits) * 2 + 1)
+    """Another number of the same form; the last digit, which is no sign of a clock or a calendar, moves by three."""
+    last = next(i for i in reversed(range(len(number))) if number[i].isdigit())
+    return number[:last] + str((int(number[last]) + 3) % 10) + number[last + 1 :]
 
 
 def candidates_from_question(

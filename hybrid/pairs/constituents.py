@@ -1,171 +1,131 @@
-"""What can be asked for a constituent of a clause: "in six tanks" -> "Where", "every 500 hours" -> "How often"."""
+"""Constituents of a clause, and what can be asked for them: "in six tanks" -> "Where", "for a day" -> "How long"."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from spacy.tokens import Token
 
-_TIME = {"DATE", "TIME"}
+OBJECTS = {"dobj", "attr", "oprd", "dative"}
+_DETAILS = {",", "(", "–", "—", ":", ";", "["}
 _PLACES = {"GPE", "LOC", "FAC"}
 _ROLE = re.compile(
-    r"(?:er|or|ist|ian|man|leader|doctor|crew|staff|cook|guide|team|president|captain|king|queen)s?$", re.I
-)
-_NOT_ROLE = re.compile(
-    r"(?:generator|compressor|container|number|order|water|power|paper|letter|timer|meter|boiler|heater|freezer|filter|"
-    r"computer|winter|summer|weather|cover|radiator|inverter|breaker|door|floor|motor|sensor|detector|cylinder|"
-    r"locker|shower|trailer|register|corner|error|factor|sector|supper|dinner|border|matter|river|december|"
-    r"september|october|november|layer|centre|center|transformer|alternator|indicator|locator|recorder|buffer)s?$",
+    r"^(?:mechanic|cook|officer|leader|doctor|nurse|captain|king|queen|president|minister|bishop|pope|emperor|"
+    r"engineer|electrician|plumber|technician|meteorologist|manager|supervisor|director|crew|staff|coxswain|pilot|"
+    r"diver|driver|visitor|volunteer|guard|student|teacher|scientist|historian|scholar|author|writer|artist|"
+    r"architect|physicist|chemist|astronaut|soldier|settler|colonist|merchant|explorer|missionary|priest|pastor|"
+    r"people|person|child|man|woman|keeper|attendant|deputy|controller|operator|owner|farmer|worker|player|coach|"
+    r"singer|actor|actress|producer|general|governor|mayor|senator|judge|lawyer|mathematician|philosopher|leader)s?$",
     re.I,
 )
-_UNITS = re.compile(
-    r"^(?:%|percent|per|km|m|cm|mm|kg|g|kw|kwh|bar|litres?|liters?|metres?|meters?|hours?|minutes?|seconds?|days?|"
-    r"weeks?|months?|years?|knots?|degrees?|°c|volts?|amps?|people|persons?|times|tonnes?)$",
-    re.I,
+_MAY_ACT = re.compile(
+    r"(?:[^w]er|or|ist|ian|ant|men|team|pair|party|group|company|body|family|user|one|everyone|somebody)$", re.I
 )
-_PREPOSITION_QUESTIONS = {
-    "after": "After what",
-    "before": "Before what",
-    "until": "Until when",
-    "since": "Since when",
-    "with": "With what",
-    "from": "From where",
-    "to": "To where",
-    "for": "For what",
-    "through": "Through what",
-    "by": "How",
-    "without": "Without what",
-    "into": "Into what",
-    "under": "Under what",
-    "above": "Above what",
-    "below": "Below what",
-    "during": "During what",
-    "between": "Between what",
-    "against": "Against what",
-    "about": "About what",
-    "as": "As what",
-}
-_MARK_QUESTIONS = {
-    "because": "Why",
-    "if": "When",
-    "when": "When",
-    "while": "When",
-    "unless": "In what case",
-    "until": "Until when",
-    "before": "When",
-    "after": "When",
-    "so": "Why",
-    "since": "Why",
-    "once": "When",
-    "where": "Where",
-}
-_DETAILS = {"relcl", "acl", "appos", "advcl", "prep", "parataxis"}
-_SEASONS = re.compile(
-    r"^(?:spring|summer|autumn|winter|night|day|morning|evening|season|week|weekend|month|year|dawn|dusk|noon|midnight)s?$",
-    re.I,
-)
+_LANDMARK = re.compile(r"(?:point|hill|bay|base|bridge|park|square|mount|lake|cape|creek|falls)$", re.I)
 _PLACE_NOUNS = re.compile(
     r"(?:house|room|store|shed|hut|block|building|hall|office|farm|tank|bay|locker|cabinet|box|cupboard|shelf|rack|"
-    r"drawer|corridor|wall|roof|deck|floor|door|jetty|beach|hill|ridge|camp|station|site|city|town|country|island|sea|"
-    r"river|lake|coast|kitchen|mess|surgery|library|laboratory|workshop|garden|screen|menu|panel|museum|church|school|"
-    r"university|stadium|theatre|street|valley|mountain|region|province|state|port|apron|yard|cell|plant)s?$",
+    r"drawer|corridor|wall|roof|deck|jetty|beach|hill|ridge|camp|site|city|town|country|island|"
+    r"river|lake|coast|kitchen|mess|surgery|library|laboratory|workshop|garden|museum|church|school|"
+    r"university|stadium|theatre|street|valley|mountain|region|province|port|apron|yard|cellar)s?$",
     re.I,
 )
-OBJECTS = {"dobj", "attr", "oprd", "dative"}
+_MONTH = (
+    "january|february|march|april|may|june|july|august|september|october|november|december|"
+    "monday|tuesday|wednesday|thursday|friday|saturday|sunday|spring|summer|autumn|winter|midnight|noon|dawn|dusk"
+)
+_CONCRETE_TIME = re.compile(rf"\d|\b(?:{_MONTH})s?\b", re.I)
+_VAGUE_TIME = re.compile(
+    r"\b(?:that|this|same|next|previous|following|later|earlier|ago|recent|now|last|first|second|past|after|before|"
+    r"season|early|late|then|each|every)\b",
+    re.I,
+)
+_UNIT_OF_TIME = re.compile(r"^(?:second|minute|hour|day|night|week|month|year|decade|century|centurie)s?$", re.I)
 
 
 class Part(NamedTuple):
-    """A constituent of a clause: its head token and its text span in the chunk."""
+    """A constituent of a clause: its head token and its text span in the text that was parsed."""
 
     head: Token
     start: int
     end: int
 
+    def tokens(self) -> list[Token]:
+        """The tokens of the span."""
+        span = self.head.doc.char_span(self.start, self.end, alignment_mode="expand")
+        return list(span) if span else []
 
-def part_of(head: Token, *, brief: bool = False) -> Part:
-    """Returns the constituent of a head; a brief noun phrase ends before its relative clauses and other details."""
-    last = head.right_edge
-    if brief and head.pos_ in {"NOUN", "PROPN"}:
-        detail = next((child for child in head.rights if child.dep_ in _DETAILS and child.lower_ != "of"), None)
-        last = detail.left_edge.nbor(-1) if detail else last
-    while last.is_punct and last.text not in {")", "%"} and last.i > head.left_edge.i:
+
+def part_of(head: Token) -> Part:
+    """Returns the constituent of a head without what is only added to it: "the boat, which is red" -> "the boat".
+
+    Enumerations are kept whole.
+    """
+    first, last = head.left_edge, head.right_edge
+    if not any(child.dep_ == "conj" for child in head.subtree):
+        cut = next((t for t in head.doc[head.i + 1 : last.i + 1] if t.text in _DETAILS), None)
+        last = cut.nbor(-1) if cut is not None else last
+    while last.is_punct and last.text not in {")", "%", '"', "”", "'"} and last.i > first.i:
         last = last.nbor(-1)
-    first = head.left_edge
     return Part(head, first.idx, last.idx + len(last.text))
 
 
-def who_or_what(part: Part) -> str:
-    """Returns "Who" for names of people and roles, else "What"."""
-    head = part.head
-    if head.ent_type_ == "PERSON" or (_ROLE.search(head.text) and not _NOT_ROLE.search(head.text)):
+def who_or_what(head: Token) -> str | None:
+    """Returns "Who" for people, "What" for things, and None for what may be either, such as a name or a "reader"."""
+    if head.ent_type_ == "PERSON" and _is_no_person(head):
+        return None
+    if (head.ent_type_ == "PERSON" and head.pos_ == "PROPN") or _ROLE.match(head.lemma_):
         return "Who"
+    if head.tag_ == "NNPS":
+        return None  # "the Panthers"
+    if head.pos_ == "PROPN":
+        return (
+            "What"
+            if any(child.lower_ in {"the", "a", "an"} for child in head.lefts) and not head.is_sent_start
+            else None
+        )
+    if head.pos_ != "NOUN" or _MAY_ACT.search(head.lemma_):
+        return None
     return "What"
 
 
-def openings(part: Part) -> Iterator[tuple[Part, str]]:
-    """Yields (answer, opening words) for a constituent that is not the subject."""
-    head, dep = part.head, part.head.dep_
-    if dep in OBJECTS:
-        yield part, who_or_what(part)
-        if which := _which(head):
-            yield part, which
-    elif dep == "acomp" and part.end - part.start > len(head.text):
-        yield part, "How"
-    elif dep == "npadvmod":
-        yield part, "How often" if head.left_edge.lower_ in {"every", "each", "once", "twice"} else "When"
-    elif dep == "agent":
-        agents = [part_of(child) for child in head.children if child.dep_ == "pobj"]
-        yield from ((agent, "By whom" if who_or_what(agent) == "Who" else "By what") for agent in agents)
-    elif dep == "advcl":
-        yield from _adverbial_clause(part)
-    elif dep in {"ccomp", "xcomp"}:
-        yield part, "What"
-    elif dep == "prep":
-        yield from _prepositional(part)
+def _is_no_person(head: Token) -> bool:
+    """True where the tagger takes a landmark or a product for a person ("Tern Hill", "Schedule Recording")."""
+    common = head.text.endswith("ing") or any(token.text == head.lower_ for token in head.doc)
+    return common or bool(_PLACE_NOUNS.search(head.text) or _LANDMARK.match(head.text))
 
 
-def _adverbial_clause(part: Part) -> Iterator[tuple[Part, str]]:
-    mark = next((c.lower_ for c in part.head.children if c.dep_ in {"mark", "advmod"}), "")
-    if mark in _MARK_QUESTIONS:
-        yield part, _MARK_QUESTIONS[mark]
-    elif any(c.dep_ == "aux" and c.lower_ == "to" for c in part.head.children):
-        yield part, "Why"
+def when(phrase: Part, text: str, *, past: bool) -> bool:
+    """True if a phrase is a time that answers "When": a date, not "the same year" and, in the past, with its year."""
+    said = text[phrase.start : phrase.end]
+    if not _CONCRETE_TIME.search(said) or _VAGUE_TIME.search(said):
+        return False
+    calendar = {token.ent_type_ for token in phrase.tokens()} & {"DATE", "TIME"}
+    if any(
+        token.pos_ == "PROPN" and not token.ent_type_ and not _CONCRETE_TIME.search(token.text)
+        for token in phrase.tokens()
+    ):
+        return False
+    if {token.ent_type_ for token in phrase.tokens()} - {"DATE", "TIME", "CARDINAL", "ORDINAL", ""}:
+        return False  # "Franconia in 1524" is a place and a time
+    named = re.fullmatch(rf"(?:the )?(?:{_MONTH})s?", said, re.I)
+    if not (calendar or named) or _UNIT_OF_TIME.match(phrase.head.text):
+        return False
+    return bool(re.search(r"\b1?\d{3}\b|\b20\d\d\b", said)) if past else True
 
 
-def _prepositional(part: Part) -> Iterator[tuple[Part, str]]:
-    target = next((c for c in part.head.children if c.dep_ in {"pobj", "pcomp"}), None)
-    if target is None:
-        return
-    inner, preposition = part_of(target), part.head.lower_
-    kinds = {t.ent_type_ for t in target.subtree}
-    if kinds & _TIME or _SEASONS.match(target.text) or re.fullmatch(r"\d{1,2}[:.]\d\d", target.text):
-        duration = preposition in {"for", "within"}
-        yield inner, "How long" if duration else "At what time" if preposition == "at" else "When"
-    elif preposition in {"in", "at", "on", "inside", "behind", "beside", "near", "outside", "over"}:
-        place = target.ent_type_ in _PLACES or _PLACE_NOUNS.search(target.text)
-        yield inner, "Where" if place else f"{preposition.capitalize()} what"
-    elif preposition in _PREPOSITION_QUESTIONS:
-        yield inner, _PREPOSITION_QUESTIONS[preposition]
-    else:
-        yield inner, f"{preposition.capitalize()} what"
-    if which := _which(target):
-        yield inner, f"{preposition.capitalize()} {which.lower()}"
+def how_long(phrase: Part) -> bool:
+    """True for a number of units of time, such as "ten minutes"."""
+    counted = any(child.dep_ == "nummod" for child in phrase.head.children)
+    return bool(_UNIT_OF_TIME.match(phrase.head.text)) and counted
 
 
-def _which(noun: Token) -> str | None:
-    """Asks for the modifier of a noun: "which drums" for "black drums"."""
-    described = any(child.dep_ in {"amod", "compound"} for child in noun.lefts)
-    return f"Which {noun.text}" if described and noun.tag_ in {"NN", "NNS"} else None
+def is_place(head: Token) -> bool:
+    """True for names of places and for nouns such as "shed"."""
+    return head.ent_type_ in _PLACES or bool(_PLACE_NOUNS.search(head.text))
 
 
-def number_in(part: Part) -> Part | None:
-    """Finds a counted noun, as in "six tanks" or "4,000 running hours", and returns the span of number and noun."""
-    for token in part.head.subtree:
-        noun = token.head
-        counted = noun.tag_ in {"NNS", "NNPS"} or _UNITS.match(noun.text)
-        if token.dep_ == "nummod" and counted and token.i < noun.i:
-            return Part(noun, token.idx, noun.idx + len(noun.text))
-    return None
+def object_of(preposition: Token) -> Token | None:
+    """The noun that a preposition governs, if it governs one."""
+    return next((c for c in preposition.children if c.dep_ == "pobj"), None)

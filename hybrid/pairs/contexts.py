@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hybrid.pairs.candidates import Candidate, words
+from hybrid.pairs.guard import Guard
+from hybrid.pairs.near_misses import Context, Room, own_miss
+from hybrid.pairs.sharing import Sharing, wanted_chunks
 from hybrid.types import Chunk, Pair, PairKind
-
-_REACH = 16  # candidates looked at for each chunk of a context and place for a question
 
 
 class Plan(NamedTuple):
-    """Pairs with their contexts, and candidates for which no context could be made."""
+    """Pairs with their contexts, and what stood in the way.
+
+    Attributes:
+        pairs: The pairs.
+        unplaced: Candidates for which no context could be made.
+        promoted: Distractors that answer too and became oracles of a pair.
+        left_out: Chunks among the best `k` of a pair's own retrieval that hold its answer without surely answering the
+            question, and were kept out of its context.
+        short: Pairs whose context has fewer than `k` chunks, as there were no more to show.
+    """
 
     pairs: list[Pair]
     unplaced: int
+    promoted: int = 0
+    left_out: int = 0
+    short: int = 0
 
 
 def plan_contexts(
@@ -34,6 +47,8 @@ def plan_contexts(
     p_absent: float,
     refusal: str,
     rng: Random,
+    distractors: Literal["retrieved", "random"] = "retrieved",
+    absent: Literal["refuse", "memorise", "mixed"] = "refuse",
 ) -> Plan:
     """Groups candidates under shared contexts of `k` chunks, or of up to `budget` chunks.
 
@@ -45,44 +60,97 @@ def plan_contexts(
     `k` chunks together. A context starts from these chunks of one candidate and grows within the budget by the chunks
     that let most others join for each chunk added.
 
+    With `random` distractors, a context has `k` chunks: the oracles of one candidate, and others that do not hold its
+    answer, drawn from all. Every open candidate whose oracles it holds joins.
+
+    A chunk that answers a question of its context although it is none of the candidate's oracles becomes an oracle of
+    that pair; one that merely holds the answer is kept out of the pair's context (`hybrid.pairs.guard`).
+
     The order of the chunks is random, so the place of the oracle says nothing. A share `p_absent` of the candidates is
     set aside first and joins contexts that retrieval finds near to them but that do not hold their answer.
 
     Args:
-        candidates: What to place; those without oracles (unanswerable questions) count as absent.
+        candidates: What to place, those first that are wanted most; those without oracles (unanswerable questions)
+            count as absent.
         retrieved: Chunk ids by candidate id, best first, at least `k` of them where the index is large enough.
         chunks: All chunks by id.
         k: Chunks that a question is shown in serving.
         budget: Most chunks of a context, at least `k`.
         per_context: Most answerable pairs that share a context; a quarter more may join as absent.
         total: Most pairs; with more candidates than that, full contexts are preferred to many contexts.
-        p_absent: Share of the answerable candidates whose context shall not show an oracle.
+        p_absent: Share of the answerable candidates whose context shall not show an oracle: 0 shows one to all, 1 to
+            none.
         refusal: Target answer where the context shows no oracle.
         rng: Source of randomness.
+        distractors: Whether distractors come from a question's retrieval or from all chunks.
+        absent: Target answer of answerable candidates whose context shows no oracle: the refusal, their real answer
+            (`memorise`), or each for half of them.
 
-    >>> plan_contexts([], {}, {}, k=2, budget=2, per_context=4, total=9, p_absent=0.1, refusal="-", rng=Random(0))
-    Plan(pairs=[], unplaced=0)
+    >>> plan_contexts([], {}, {}, k=2, budget=2, per_context=4, total=9, p_absent=0.1, refusal="-", rng=Random(0)).pairs
+    []
     """
-    shuffled = rng.sample(list(candidates), len(candidates))
-    answerable = [c for c in shuffled if c.oracles and len(c.oracles) <= budget]
-    unanswerable = [c for c in shuffled if not c.oracles][:total]
-    unplaced = sum(len(c.oracles) > budget for c in shuffled)
+    answerable = [c for c in candidates if c.oracles and len(c.oracles) <= budget]
+    unanswerable = [c for c in candidates if not c.oracles][:total]
+    unplaced = sum(len(c.oracles) > budget for c in candidates)
     total = max(0, min(total, len(answerable) + len(unanswerable)) - len(unanswerable))
-    cut = round(p_absent * total)
-    absent, grounded = answerable[:cut] + unanswerable, answerable[cut:]
-    pairs = _grounded_pairs(grounded, retrieved, k, budget, per_context, total - cut, rng)
-    room = _Room(per_context, pairs)
+    # Those that shall not see their oracle are drawn from what would be used, not from the front of the queue.
+    aside = set(rng.sample(range(min(len(answerable), total)), round(p_absent * total)))
+    guard, by_id = Guard(chunks), {c.id: c for c in candidates}
+    if distractors == "random":
+        near, budget = _draw(candidates, list(chunks), k, guard, rng), k
+    else:
+        near = {c.id: [i for i in retrieved[c.id] if guard.judge(c, i) != "ambiguous"] for c in candidates}
+    sharing = Sharing(guard, near, list(chunks), k, budget, per_context, by_need=distractors == "retrieved")
+    placed = sharing.place([c for n, c in enumerate(answerable) if n not in aside], total - len(aside), rng)
+    pairs = [_pair(c, context, c.answer, retrieved[c.id], guard) for c, context in placed]
+    room = Room(per_context, [context for _, context in placed], guard)
     # The sizes of the others in turn, so that the size of a context does not give away that the answer is absent.
     sizes = cycle([len(context) for context in dict.fromkeys(pair.context for pair in pairs)] or [k])
-    for candidate in absent:
-        near = retrieved[candidate.id]
-        context = room.near_miss(candidate, near, chunks) or _own_miss(candidate, near, chunks, next(sizes), rng)
+    turn = rng.randrange(2) if absent == "mixed" else 0
+    for number, candidate in enumerate([c for n, c in enumerate(answerable) if n in aside] + unanswerable, turn):
+        context = room.near_miss(candidate, near[candidate.id])
+        context = context or own_miss(candidate, near[candidate.id], chunks, guard, next(sizes), rng)
         if context is None:
             unplaced += 1
             continue
         room.take(context)
-        pairs.append(_pair(candidate, context, refusal, near, absent=True))
-    return Plan(sorted(pairs, key=lambda pair: (pair.context, pair.id)), unplaced)
+        remembers = candidate.oracles and (absent == "memorise" or (absent == "mixed" and number % 2))
+        answer = candidate.answer if remembers else refusal
+        pairs.append(_pair(candidate, context, answer, retrieved[candidate.id], guard, absent=True))
+    promoted = sum(len(pair.oracles) - len(by_id[pair.id].oracles) for pair in pairs)
+    shown = [(by_id[pair.id], chunk) for pair in pairs if pair.kind != "absent" for chunk in retrieved[pair.id][:k]]
+    left_out = sum(guard.judge(candidate, chunk) == "ambiguous" for candidate, chunk in shown)
+    short = sum(len(pair.context) < k for pair in pairs)
+    return Plan(sorted(pairs, key=lambda pair: (pair.context, pair.id)), unplaced, promoted, left_out, short)
+
+
+def _draw(
+    candidates: Sequence[Candidate], chunks: Sequence[str], k: int, guard: Guard, rng: Random
+) -> dict[str, list[str]]:
+    """Random chunks for every candidate that do not hold its answer; more than enough of them as a rule."""
+    drawn = {c.id: rng.sample(chunks, min(len(chunks), 2 * k + 8)) for c in candidates}
+    return {c.id: [chunk for chunk in drawn[c.id] if not guard.may_answer(c, chunk)] for c in candidates}
+
+
+def _pair(
+    candidate: Candidate, context: Context, answer: str, retrieved: Sequence[str], guard: Guard, *, absent: bool = False
+) -> Pair:
+    several: PairKind = "conflict" if candidate.conflict else "multi"
+    kind: PairKind = "absent" if absent else several if len(candidate.oracles) > 1 else "grounded"
+    others = (chunk for chunk in context if chunk not in candidate.oracles)
+    oracles = (*candidate.oracles, *(chunk for chunk in others if guard.judge(candidate, chunk) == "oracle"))
+    return Pair(
+        candidate.id,
+        candidate.question,
+        answer,
+        context,
+        oracles,
+        candidate.quotes,
+        kind,
+        candidate.source,
+        candidate.asks,
+        next((rank for rank, chunk in enumerate(retrieved, 1) if chunk in oracles), 0),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +203,7 @@ def context_figures(
     for pair in grounded:
         near = retrieved[pair.id]
         distractors = set(pair.context) - set(pair.oracles)
-        best = _wanted(pair.oracles, near, k)[len(pair.oracles) :]
+        best = wanted_chunks(pair.oracles, near, k)[len(pair.oracles) :]
         shown += len(distractors)
         wanted += len(best)
         kept += len(distractors & set(best))
@@ -160,165 +228,3 @@ def context_figures(
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
-
-
-class _Room:
-    """Which contexts absent pairs may still join, found by the chunks they show."""
-
-    def __init__(self, per_context: int, pairs: Sequence[Pair]) -> None:
-        self._per_context = per_context
-        self._left: dict[tuple[str, ...], int] = {}
-        self._showing: dict[str, set[tuple[str, ...]]] = {}
-        for context, count in Counter(pair.context for pair in pairs).items():
-            self._open(context, per_context + max(1, per_context // 4) - count)
-
-    def _open(self, context: tuple[str, ...], left: int) -> None:
-        self._left[context] = left
-        for chunk in context:
-            self._showing.setdefault(chunk, set()).add(context)
-
-    def take(self, context: tuple[str, ...]) -> None:
-        """Counts a pair that joins a context, which may be a new one."""
-        if context not in self._left:
-            self._open(context, self._per_context)
-        self._left[context] -= 1
-
-    def near_miss(
-        self, candidate: Candidate, retrieved: Sequence[str], chunks: Mapping[str, Chunk]
-    ) -> tuple[str, ...] | None:
-        """The context with room that shows the best-ranked distractor of the candidate, and no answer to it."""
-        for chunk in retrieved:
-            for context in sorted(self._showing.get(chunk, ())):
-                if self._left[context] > 0 and not _holds_answer(candidate, context, chunks):
-                    return context
-        return None
-
-
-def _grounded_pairs(
-    candidates: Sequence[Candidate],
-    retrieved: Mapping[str, Sequence[str]],
-    k: int,
-    budget: int,
-    per_context: int,
-    total: int,
-    rng: Random,
-) -> list[Pair]:
-    grows = budget > k
-    by_id = {candidate.id: candidate for candidate in candidates}
-    needs = {i: _wanted(c.oracles, retrieved[i], k) if grows else c.oracles for i, c in by_id.items()}
-    waiting = _Waiting(needs, _REACH * per_context)
-    pairs: list[Pair] = []
-    for first in candidates:
-        room = min(per_context, total - len(pairs))
-        if room <= 0:
-            break
-        if first.id not in waiting:
-            continue
-        start = (_wanted if grows else waiting.by_need)(first.oracles, retrieved[first.id], k)
-        members, joining = _share(first.id, start, waiting, budget, room)
-        context = tuple(rng.sample(members, len(members)))
-        for candidate in map(by_id.__getitem__, joining):
-            waiting.remove(candidate.id)
-            pairs.append(_pair(candidate, context, candidate.answer, retrieved[candidate.id], absent=False))
-    return pairs
-
-
-class _Waiting:
-    """Ids of the candidates that have no context yet, found by the chunks that a context has to show for them.
-
-    A chunk leads to at most `reach` of them: one that nearly all retrieve would else cost a look at all per context.
-    """
-
-    def __init__(self, needs: Mapping[str, Sequence[str]], reach: int) -> None:
-        self._reach = reach
-        self._needs = {candidate: sorted(chunks) for candidate, chunks in needs.items()}
-        self._asking: dict[str, dict[str, None]] = {}
-        for candidate, chunks in needs.items():
-            for chunk in chunks:
-                self._asking.setdefault(chunk, {})[candidate] = None
-
-    def __contains__(self, candidate: str) -> bool:
-        return candidate in self._needs
-
-    def remove(self, candidate: str) -> None:
-        """Takes out a candidate that has found its context."""
-        for chunk in self._needs.pop(candidate):
-            del self._asking[chunk][candidate]
-
-    def missing(self, shown: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """The candidates that need any of the chunks shown, and what each needs beside them."""
-        held = set(shown)
-        asking = (islice(self._asking.get(chunk, ()), self._reach) for chunk in shown)
-        near = dict.fromkeys(chain.from_iterable(asking))
-        return {candidate: tuple([c for c in self._needs[candidate] if c not in held]) for candidate in near}
-
-    def by_need(self, oracles: Sequence[str], retrieved: Sequence[str], k: int) -> list[str]:
-        """Oracles, the best distractor, and those of the next ones that most candidates need; `k` chunks."""
-        others = [chunk for chunk in retrieved if chunk not in oracles]
-        needed = sorted(others[1 : 3 * k], key=lambda chunk: -min(3, len(self._asking.get(chunk, ()))))
-        return [*oracles, *others[:1], *needed, *others[3 * k :]][:k]
-
-
-def _wanted(oracles: Sequence[str], retrieved: Sequence[str], k: int) -> list[str]:
-    """The oracles and the best distractors of a question's own retrieval, `k` chunks together."""
-    return [*oracles, *(chunk for chunk in retrieved if chunk not in oracles)][: max(k, len(oracles))]
-
-
-def _share(first: str, start: Sequence[str], waiting: _Waiting, budget: int, room: int) -> tuple[list[str], list[str]]:
-    """The chunks of a context that begins with `start`, and the ids of up to `room` candidates that it serves."""
-    members = list(start)
-    joining: dict[str, None] = {first: None}
-    while True:
-        missing = waiting.missing(members)
-        joining |= dict.fromkeys(candidate for candidate, more in missing.items() if not more)
-        more = _growth(missing.values(), budget - len(members))
-        if len(joining) >= room or not more:
-            return members, list(joining)[:room]
-        members += more
-
-
-def _growth(missing: Iterable[tuple[str, ...]], room: int) -> tuple[str, ...]:
-    """The chunks that let most candidates join for each chunk added; of equals, the fewest.
-
-    >>> _growth([("a", "b")] * 3 + [("c",), ("d",), ("d",), ()], 2)
-    ('d',)
-    """
-    asked = Counter(more for more in missing if 0 < len(more) <= room)
-    return min(asked, key=lambda more: (-asked[more] / len(more), len(more)), default=())
-
-
-def _holds_answer(candidate: Candidate, context: Sequence[str], chunks: Mapping[str, Chunk]) -> bool:
-    """True if the context could answer after all: it shows an oracle, or the words of the answer."""
-    if set(candidate.oracles) & set(context):
-        return True
-    answer = " ".join(words(candidate.answer))
-    return bool(candidate.oracles) and any(f" {answer} " in f" {' '.join(words(chunks[c].text))} " for c in context)
-
-
-def _own_miss(
-    candidate: Candidate, retrieved: Sequence[str], chunks: Mapping[str, Chunk], k: int, rng: Random
-) -> tuple[str, ...] | None:
-    """A context of its own: the best-ranked chunks that do not answer, filled up from the others if these are few."""
-    members = [chunk for chunk in retrieved if not _holds_answer(candidate, [chunk], chunks)][:k]
-    if len(members) < k:
-        others = (c for c in rng.sample(list(chunks), len(chunks)) if c not in set(retrieved))
-        members += islice((c for c in others if not _holds_answer(candidate, [c], chunks)), k - len(members))
-    return tuple(rng.sample(members, len(members))) if members else None
-
-
-def _pair(
-    candidate: Candidate, context: tuple[str, ...], answer: str, retrieved: Sequence[str], *, absent: bool
-) -> Pair:
-    kind: PairKind = "absent" if absent else "multi" if len(candidate.oracles) > 1 else "grounded"
-    return Pair(
-        candidate.id,
-        candidate.question,
-        answer,
-        context,
-        candidate.oracles,
-        candidate.quotes,
-        kind,
-        candidate.source,
-        candidate.asks,
-        next((rank for rank, chunk in enumerate(retrieved, 1) if chunk in candidate.oracles), 0),
-    )

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from hybrid.pairs.align import Span, align
 from hybrid.pairs.generator import Messages, Reply
-from hybrid.pairs.teacher import MAX_ANSWER_WORDS, Draft, DraftKind
+from hybrid.pairs.teacher import MAX_ANSWER_WORDS, MAX_DEFINITION_WORDS, MAX_STEPS_WORDS, Draft, DraftKind
 from hybrid.types import Chunk
 
-MAX_STEPS_WORDS = 40  # of an answer that lists things or steps
 _MAX_QUESTION_WORDS = 40
 _SHOWN_PROBLEMS, _SHOWN_CHARACTERS = 12, 400
 _KINDS: dict[str, DraftKind] = {
@@ -23,7 +22,9 @@ _KINDS: dict[str, DraftKind] = {
     "definition": "definition",
 }
 _POLAR: dict[str, DraftKind] = {"yes": "affirmed", "no": "denied"}
+_LONGEST = {"procedure": MAX_STEPS_WORDS, "definition": MAX_DEFINITION_WORDS}
 _KEYS = ("kind", "question", "answer", "quote")
+_NEEDED = _KEYS[1:]
 
 _SYSTEM = f"""\
 You write questions with answers about a passage, for an assistant that people will ask about it without seeing it.
@@ -31,11 +32,11 @@ You write questions with answers about a passage, for an assistant that people w
 Reply with JSON objects only, one a line:
 {{"kind": "...", "question": "...", "answer": "...", "quote": "..."}}
 
-kind: fact, number, yes/no, procedure (steps or a list) or definition (what something is).
+kind: fact, number, yes_no, procedure (steps or a list) or definition (what something is).
 question: what someone would ask who has never seen the passage. Name what it is about; never write "this passage", \
 "the text", "the section" or "the table". It must not contain its answer.
 answer: copied from the quote without a change, as short as it can be: at most {MAX_ANSWER_WORDS} words, for a \
-procedure {MAX_STEPS_WORDS}. For yes/no: yes or no.
+procedure {MAX_STEPS_WORDS}, for a definition {MAX_DEFINITION_WORDS}. For yes_no: yes or no.
 quote: the sentence or lines of the passage that prove the answer, copied without a change and without leaving out.
 
 Ask about different facts, in different words. If the passage says nothing that anyone would ask about, reply NONE."""
@@ -47,7 +48,7 @@ _EXAMPLE_TEXT = (
 EXAMPLE = Chunk("boilers#0", "boilers", 0, len(_EXAMPLE_TEXT), _EXAMPLE_TEXT, "Boiler house")
 _EXAMPLE_DRAFTS = (
     ("number", "How much does pump A of the boiler move?", "40 litres a minute", "Pump A moves 40 litres a minute"),
-    ("yes/no", "Does boiler pump B run all day?", "no", "runs all day; pump B stands by"),
+    ("yes_no", "Does boiler pump B run all day?", "no", "runs all day; pump B stands by"),
     (
         "procedure",
         "How are the boiler pumps changed over?",
@@ -130,7 +131,8 @@ def read(reply: Reply, chunk: Chunk) -> Reading:
     """Reads a reply about a chunk.
 
     Thinking aloud and text around the JSON objects are passed over; a list or a code block of them is as good as lines.
-    Each object must hold all four strings, its quote must stand in the chunk and its answer in the quote.
+    Each object must hold the three strings question, answer and quote; its quote must stand in the chunk and its answer
+    in the quote. Where it does not say its kind, the answer does.
     """
     if reply.ended == "refused":
         return Reading([], [Problem("refused by the model's server", "")])
@@ -169,7 +171,7 @@ def _objects(text: str) -> Iterator[tuple[dict[str, Any] | None, str]]:
 
 def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
     """The draft that an object stands for, or what is wrong with it."""
-    if not all(isinstance(value.get(key), str) and value[key].strip() for key in _KEYS):
+    if not all(isinstance(value.get(key), str) and value[key].strip() for key in _NEEDED):
         return "a key is missing, empty or no string"
     question = " ".join(value["question"].split())
     if len(question.split()) > _MAX_QUESTION_WORDS:
@@ -177,8 +179,9 @@ def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
     quote = align(value["quote"], chunk.text)
     if quote is None:
         return "quote not in the passage"
-    kind, answer = value["kind"].strip().lower(), value["answer"].strip(" .,;:\n\t")
-    if kind == "yes/no":
+    answer = value["answer"].strip(" .,;:\n\t")
+    kind = _kind(value.get("kind"), answer)
+    if kind == "yes_no":
         polar = _POLAR.get(answer.lower())
         return Draft(question, quote[0], quote[0], *quote, polar) if polar else "answer of a yes/no question is neither"
     if kind not in _KINDS:
@@ -190,10 +193,17 @@ def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
     return _fault(chunk.text, span, question, kind) or Draft(question, *span, *quote, _KINDS[kind])
 
 
+def _kind(said: object, answer: str) -> str:
+    """The kind that a model gave its question or, where it gave none, that the answer shows."""
+    if said is None or said == "":
+        return "yes_no" if answer.lower() in _POLAR else "number" if re.match(r"\d", answer) else "fact"
+    return re.sub(r"\W+", "_", said.strip().lower()) if isinstance(said, str) else ""
+
+
 def _fault(text: str, span: Span, question: str, kind: str) -> str:
     """What is wrong with an answer that stands in its quote, if anything is."""
     answer = text[slice(*span)]
-    longest = MAX_STEPS_WORDS if kind == "procedure" else MAX_ANSWER_WORDS
+    longest = _LONGEST.get(kind, MAX_ANSWER_WORDS)
     if len(answer.split()) > longest:
         return f"answer longer than {longest} words"
     if align(answer, question):

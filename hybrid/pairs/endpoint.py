@@ -51,17 +51,19 @@ class Endpoint:
     The key is read from the environment, sent to the host of `base_url` alone and taken out of every message.
     """
 
-    def __init__(self, settings: TeacherConfig, backoff: float = 1.0) -> None:
+    def __init__(self, settings: TeacherConfig, backoff: float = 1.0, section: str = _SECTION) -> None:
         """Makes the generator; nothing is sent before `generate`.
 
         Args:
             settings: Where the endpoint is and how it is asked.
             backoff: Seconds before a call is made again for the first time; they double each time.
+            section: Where in hybrid.yaml the settings stand, for messages.
 
         Raises:
             ConfigError: `base_url`, `model` or `key_env` is missing or not of its form.
         """
-        self._url = check_endpoint(settings)
+        self._url = check_endpoint(settings, section)
+        self._section = section
         self._settings = settings
         self._backoff = backoff
         self._pace = _Pace(settings.requests_per_minute)
@@ -79,7 +81,7 @@ class Endpoint:
             ConfigError: The environment variable with the key is not set.
             EndpointError: A call failed for good.
         """
-        self._key = _read_key(self._settings.key_env)
+        self._key = _read_key(self._settings.key_env, self._section)
         self._pace.start()
         todo: queue.SimpleQueue[tuple[int, Messages]] = queue.SimpleQueue()
         done: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
@@ -191,8 +193,8 @@ class Endpoint:
         ways_out = {
             401: self._about_the_key,
             403: self._about_the_key,
-            404: f"the server does not know the model {self._settings.model!r} ({_SECTION}.model), "
-            f"or {_SECTION}.base_url lacks its /v1",
+            404: f"the server does not know the model {self._settings.model!r} ({self._section}.model), "
+            f"or {self._section}.base_url lacks its /v1",
         }
         way_out = ways_out.get(error.code, "")
         if 300 <= error.code < 400:
@@ -200,7 +202,7 @@ class Endpoint:
             host = re.search(r"//([^/?#]+)", location)
             way_out = (
                 f"it redirects to {host[1] if host else 'another path'}, which is not followed; "
-                f"set {_SECTION}.base_url to the final address"
+                f"set {self._section}.base_url to the final address"
             )
         return EndpointError(message + (f"; {way_out}" if way_out else ""))
 
@@ -208,20 +210,22 @@ class Endpoint:
     def _about_the_key(self) -> str:
         if self._key:
             return f"check the key in the environment variable {self._settings.key_env}"
-        return f"set {_SECTION}.key_env to the name of the environment variable that holds the key"
+        return f"set {self._section}.key_env to the name of the environment variable that holds the key"
 
     def _broken(self, error: Exception) -> Exception:
         """The exception for a call without an answer."""
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, TimeoutError):
-            return _AgainError(f"{self._url}: no reply within {self._settings.timeout:g} seconds ({_SECTION}.timeout)")
+            return _AgainError(
+                f"{self._url}: no reply within {self._settings.timeout:g} seconds ({self._section}.timeout)"
+            )
         described = self._excerpt(str(reason) or type(reason).__name__)
         if isinstance(error, http.client.HTTPException | ConnectionError) or isinstance(
             reason, ConnectionResetError | BrokenPipeError
         ):
             return _AgainError(f"{self._url}: the connection broke ({described})")
         return EndpointError(
-            f"{self._url} cannot be reached ({described}); start the server, or correct {_SECTION}.base_url"
+            f"{self._url} cannot be reached ({described}); start the server, or correct {self._section}.base_url"
         )
 
     def _reply(self, place: int, body: bytes) -> Reply:
@@ -236,7 +240,9 @@ class Endpoint:
             ended = choice.get("finish_reason")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             said = self._excerpt(body.decode("utf-8", "replace")) or "nothing"
-            message = f"{self._url} sent no chat completion but {said!r}; {_SECTION}.base_url ends in /v1 as a rule"
+            message = (
+                f"{self._url} sent no chat completion but {said!r}; {self._section}.base_url ends in /v1 as a rule"
+            )
             raise _AgainError(message) from None
         tokens_in, tokens_out = (count if isinstance(count, int) else None for count in counts)
         if ended == "content_filter":
@@ -244,7 +250,7 @@ class Endpoint:
         return Reply(place, text, tokens_in, tokens_out, "length" if ended == "length" else "stop")
 
 
-def check_endpoint(settings: TeacherConfig) -> str:
+def check_endpoint(settings: TeacherConfig, section: str = _SECTION) -> str:
     """Returns the address that is asked.
 
     Raises:
@@ -252,10 +258,10 @@ def check_endpoint(settings: TeacherConfig) -> str:
             address nor the name, as users put keys there.
     """
     if not settings.model:
-        raise ConfigError(f"pairs.teacher is endpoint: set {_SECTION}.model to the name that the endpoint knows it by")
+        raise ConfigError(f"pairs.teacher is endpoint: set {section}.model to the name that the endpoint knows it by")
     if not settings.base_url:
         raise ConfigError(
-            f"pairs.teacher is endpoint: set {_SECTION}.base_url, such as http://localhost:11434/v1 for Ollama"
+            f"pairs.teacher is endpoint: set {section}.base_url, such as http://localhost:11434/v1 for Ollama"
         )
     try:
         parts = urlsplit(settings.base_url)
@@ -265,21 +271,21 @@ def check_endpoint(settings: TeacherConfig) -> str:
         good = False
     if not good or re.search(r"[^!-~]", settings.base_url):
         raise ConfigError(
-            f"{_SECTION}.base_url must be http://HOST/v1 or https://HOST/v1, without user, password and query"
+            f"{section}.base_url must be http://HOST/v1 or https://HOST/v1, without user, password and query"
         )
     if settings.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", settings.key_env):
         raise ConfigError(
-            f"{_SECTION}.key_env must be the name of an environment variable in capitals, such as MY_KEY, not the key"
+            f"{section}.key_env must be the name of an environment variable in capitals, such as MY_KEY, not the key"
         )
     return settings.base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
-def _read_key(name: str | None) -> str:
+def _read_key(name: str | None, section: str) -> str:
     if name is None:
         return ""
     key = os.environ.get(name, "").strip()
     if not key:
-        raise ConfigError(f"the environment variable {name}, which {_SECTION}.key_env names, is not set")
+        raise ConfigError(f"the environment variable {name}, which {section}.key_env names, is not set")
     if re.search(r"[^!-~]", key):
         raise ConfigError(f"the environment variable {name} holds spaces or signs that no key has")
     return key

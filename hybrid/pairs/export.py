@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid.answers import target_text
 from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
 from hybrid.pairs.card import write_card
 from hybrid.pairs.oracles import verbatim_span
-from hybrid.prompt import render_messages, render_turn
+from hybrid.prompt import render_messages
 from hybrid.types import Chunk, Pair, Quote
 
 
@@ -53,15 +54,15 @@ def read_pairs(path: Path) -> list[Pair]:
 
 def as_messages(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -> dict[str, Any]:
     """The chat format that most trainers read: `messages` with system, user and assistant."""
-    prompt = render_messages(pair.question, [chunks[c] for c in pair.context], config)
-    return {"id": pair.id, "messages": [*prompt, {"role": "assistant", "content": pair.answer}]}
+    shown = [chunks[c] for c in pair.context]
+    answer = {"role": "assistant", "content": target_text(pair, shown, config)}
+    return {"id": pair.id, "messages": [*render_messages(pair.question, shown, config), answer]}
 
 
 def as_prompt_completion(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -> dict[str, Any]:
     """Plain text prompt and completion, without a chat template."""
-    turn = render_turn(pair.question, [chunks[c] for c in pair.context])
-    system = render_messages(pair.question, [chunks[c] for c in pair.context], config)[0]["content"]
-    return {"id": pair.id, "prompt": f"{system}\n\n{turn}\n\nAnswer:", "completion": f" {pair.answer}"}
+    system, turn, answer = (message["content"] for message in as_messages(pair, chunks, config)["messages"])
+    return {"id": pair.id, "prompt": f"{system}\n\n{turn}\n\nAnswer:", "completion": f" {answer}"}
 
 
 def as_sharegpt(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -> dict[str, Any]:
@@ -73,8 +74,8 @@ def as_sharegpt(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -
 
 def as_alpaca(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -> dict[str, Any]:
     """The format of Alpaca, with the `system` of LLaMA-Factory; context and question are the instruction."""
-    system, turn = (message["content"] for message in as_messages(pair, chunks, config)["messages"][:2])
-    return {"id": pair.id, "instruction": turn, "input": "", "output": pair.answer, "system": system}
+    system, turn, answer = (message["content"] for message in as_messages(pair, chunks, config)["messages"])
+    return {"id": pair.id, "instruction": turn, "input": "", "output": answer, "system": system}
 
 
 def as_squad(pairs: Sequence[Pair], chunks: Mapping[str, Chunk]) -> tuple[dict[str, Any], int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from hybrid.citations import sentences
 from hybrid.eval.answers import contains, normalise, tokens
 from hybrid.pairs.align import Span, align
 from hybrid.types import Chunk, Question
@@ -61,16 +63,19 @@ def _held(answers: Sequence[str], chunk: Chunk) -> Support | None:
 
 
 def answer_span(text: str, answer: str) -> Span | None:
-    """Finds an answer word for word, or as evaluation reads it: then the whole text may be the only sure span.
+    """Finds an answer word for word, whatever its form (`hybrid.pairs.align`), or as evaluation reads it.
 
-    A bare yes, no or maybe is never found: a text need not hold it, and one that does proves nothing.
+    The last gives the sentence that holds it, or the whole text if no single one does. A bare yes, no or maybe is never
+    found: a text need not hold it, and one that does proves nothing.
     """
     if _pattern(answer) is None:
         return None
     if span := verbatim_span(text, answer):
         return span
+    if _letters(answer) in _letters(text) and (span := align(answer, text)):
+        return span
     if _tokens(answer) <= _tokens(text) and contains(text, [answer]):
-        return align(answer, text) or (0, len(text))
+        return next((span for span in sentences(text) if contains(text[slice(*span)], [answer])), (0, len(text)))
     return None
 
 
@@ -99,3 +104,9 @@ def _pattern(answer: str) -> re.Pattern[str] | None:
 @lru_cache(4096)
 def _tokens(text: str) -> frozenset[str]:
     return frozenset(tokens(text))
+
+
+@lru_cache(4096)
+def _letters(text: str) -> str:
+    """What no difference in form changes: of an answer, a part of that of every text it can be aligned with."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).lower()))

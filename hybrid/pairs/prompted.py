@@ -20,7 +20,7 @@ from hybrid.pairs.generator import Generator, Messages, Reply
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk
 
-VERSION = "prompted-1"  # raised when prompts or the reading of replies change
+VERSION = "prompted-2"  # raised when prompts or the reading of replies change
 
 
 class PromptedTeacher:
@@ -29,6 +29,8 @@ class PromptedTeacher:
     What a reply holds beside usable drafts is shown to the model once, to be written again; what is wrong then is
     dropped and counted.
     """
+
+    alone = True
 
     def __init__(
         self, generator: Generator, model: str, settings: TeacherConfig, journal: Path, window: int = 32

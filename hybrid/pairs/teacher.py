@@ -6,6 +6,10 @@ from typing import Literal, NamedTuple, Protocol
 from hybrid.types import Chunk
 
 MAX_ANSWER_WORDS = 16
+# An explanation that is cut short is wrong, and steps of which one is missing are dangerous: these are longer.
+MAX_DEFINITION_WORDS = 30
+MAX_STEPS_WORDS = 40  # of steps in a sentence
+MAX_LIST_WORDS = 90  # of a whole list; what the largest chunk by default holds beside a heading
 
 DraftKind = Literal["fact", "number", "table", "yes", "sentence", "affirmed", "denied", "procedure", "definition"]
 
@@ -44,9 +48,15 @@ class Figures(NamedTuple):
 
 
 class Teacher(Protocol):
-    """Drafts questions for chunks. `name` identifies the teacher and its version in fingerprints."""
+    """Drafts questions for chunks.
+
+    Attributes:
+        name: Identifies the teacher and its version in fingerprints.
+        alone: Whether the drafts of a chunk depend on it alone, not on the chunks around it.
+    """
 
     name: str
+    alone: bool
 
     def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
         """Yields the drafts of each chunk, in the order of `chunks`."""

@@ -35,7 +35,7 @@ class Answering(Protocol):
         ...
 
     def cite(self, question: str, text: str) -> Answer:
-        """Finds the citations of a streamed text."""
+        """Reads a streamed text to the answer with its citations."""
         ...
 
 
@@ -97,21 +97,26 @@ def _text(content: object) -> str:
 
 
 def completion(answer: Answer, model: str) -> dict[str, Any]:
-    """An answer as a chat completion, with `citations` and `abstained` added."""
+    """An answer as a chat completion, with `citations`, `invalid_citations` and `abstained` added."""
     message = {"role": "assistant", "content": answer.text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return {**_head("chat.completion", model), "choices": [choice], **_evidence(answer)}
 
 
 def chunks(assistant: Answering, question: str) -> Iterator[dict[str, Any]]:
-    """A streamed answer as chat completion chunks; the last one carries `citations` and `abstained`."""
+    """A streamed answer as chat completion chunks.
+
+    The last one carries `citations`, `invalid_citations`, `abstained`, and the plain `answer`: what is streamed may
+    hold quotes and numbers of passages too.
+    """
     head = _head("chat.completion.chunk", assistant.arm)
     text = ""
     yield _chunk(head, {"role": "assistant", "content": ""})
     for piece in assistant.stream(question):
         text += piece
         yield _chunk(head, {"content": piece})
-    yield {**_chunk(head, {}, "stop"), **_evidence(assistant.cite(question, text))}
+    answer = assistant.cite(question, text)
+    yield {**_chunk(head, {}, "stop"), **_evidence(answer), "answer": answer.text}
 
 
 def _chunk(head: Mapping[str, Any], delta: Mapping[str, str], finish: str | None = None) -> dict[str, Any]:
@@ -123,7 +128,11 @@ def _head(kind: str, model: str) -> dict[str, Any]:
 
 
 def _evidence(answer: Answer) -> dict[str, Any]:
-    return {"citations": [asdict(citation) for citation in answer.citations], "abstained": answer.abstained}
+    return {
+        "citations": [asdict(citation) for citation in answer.citations],
+        "invalid_citations": answer.invalid_citations,
+        "abstained": answer.abstained,
+    }
 
 
 def error_body(status: int, message: str) -> dict[str, Any]:

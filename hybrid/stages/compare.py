@@ -4,102 +4,122 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from hybrid import advice, rag_prompt
-from hybrid.arms import Arm, PromptChoice, Runner, append_replies, read_replies, select_arms
-from hybrid.artefacts import read_manifest
-from hybrid.eval.comparison import ArmRun, Comparison, compare
+from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.eval.answers import score_answer
+from hybrid.eval.comparison import Reply, compare
 from hybrid.eval.report import write_report
+from hybrid.external import Ask, FunctionAnswerer
+from hybrid.judge import check_key
 from hybrid.pairs.export import read_pairs
 from hybrid.pairs.formats import load_examples
-from hybrid.prompt import Shot
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
+from hybrid.stages.answering import answer, load_groups, search
+from hybrid.stages.findings import report_facts, report_notes, report_parts
+from hybrid.stages.measuring import Outcome, asks_judge, measure, perplexities
 from hybrid.stages.parts import project_embedder
-from hybrid.stages.serve import load_runner
+from hybrid.stages.probes import general_log_probs, weights_of
+from hybrid.stages.serve import load_answerer
 from hybrid.tuning.memory import peak_memory_mb
-from hybrid.types import Hit, Pair, Question
+from hybrid.types import Pair, Question
 
 if TYPE_CHECKING:
     from hybrid.project import Project
 
 
-def compare_arms(project: Project, work: Path) -> Counts:
-    """Answers the questions with every arm and writes the report."""
+def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | None = None) -> Counts:
+    """Answers the questions with every arm and writes the report.
+
+    Args:
+        project: The project.
+        work: The stage's work folder.
+        functions: Python functions to compare as further arms, by name; they get what was retrieved.
+    """
     config = project.config
     assert project.questions is not None  # Project.compare refuses without one
+    if asks_judge(config.compare):
+        check_key(config.compare.judge)
     questions = _sample(load_examples(project.questions, answered=True), config.compare.limit, config.seed)
     index = Index.load(project.path("index"))
-    retriever = Retriever(index, project_embedder(project))
-    started = time.perf_counter()
-    hits = retriever.search([question.question for question in questions], config.prompt.k)
-    searching = (time.perf_counter() - started) / len(questions)
-    runs, choices = [], []
-    for adapter in (None, "tuned", "hybrid"):
-        arms = [arm for arm in select_arms(config.compare.arms) if arm.adapter == adapter]
-        if not arms:
-            continue
-        runner = load_runner(project, adapter)
-        for arm in arms:
-            choice = PromptChoice("zero-shot", config.prompt.k, ())
-            if arm.name == "rag":
-                choices = _rag_prompts(project, work, runner, retriever, index)
-                choice = choices[0]
-                rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
-            shown = [found[: choice.k] if arm.retrieval else [] for found in hits]
-            run = _answer(arm, runner, choice, questions, shown, work / f"{arm.name}.jsonl")
-            runs.append(_slower(run, searching) if arm.retrieval else run)
-        del runner
-        gc.collect()
-    order = list(config.compare.arms)
-    runs.sort(key=lambda run: order.index(run.name))
-    comparison = compare(questions, runs, k=config.prompt.k, seed=config.seed)
+    arms = select_arms(config.compare.arms, functions or {})
+    outcome = _answer_all(project, work, arms, functions or {}, questions, index)
+    answered = outcome.answered
+    order = [arm.name for arm in arms]
+    findings = measure(project, work, arms, questions, index, outcome)
+    comparison = compare(
+        questions,
+        [answered[name].run for name in order],
+        metric=config.compare.metric,
+        k=config.prompt.k,
+        seed=config.seed,
+        further=findings.further,
+    )
+    costs = {name: answered[name].cost for name in order}
+    decision = advice.decide(
+        comparison, weights=config.compare.weights, costs=costs, arms={arm.name: arm for arm in arms}
+    )
     write_report(
         comparison,
         work / "result",
         title=f"{project.folder.name}: which way answers best?",
-        facts=_facts(project, index, questions),
-        verdict=advice.verdict(comparison),
-        notes=_notes(choices, comparison, index),
+        facts=report_facts(project, index, questions),
+        verdict=decision.text,
+        notes=[*report_notes(outcome.choices, config.compare.metric, comparison, index), *findings.notes],
+        costs=[asdict(cost) for cost in costs.values()],
+        decision=asdict(decision),
+        passages={chunk.id: chunk.text for chunk in index.chunks},
+        parts={**findings.parts, "perplexity": perplexities(comparison), **report_parts(project, outcome.choices)},
     )
+    peaks = [answered[name].cost.peak_memory_mb or 0 for name in order]
     return {
         "questions": len(questions),
         "arms": order,
-        "rag prompt": choices[0].name if choices else None,
-        "peak_memory_mb": round(peak_memory_mb()),
+        "rag prompt": outcome.choices[0].name if outcome.choices else None,
+        "failed answers": sum(bool(reply.error) for run in comparison.runs for reply in run.replies),
+        "peak_memory_mb": round(max(peak_memory_mb(), *peaks)),
     }
 
 
-def _answer(
-    arm: Arm,
-    runner: Runner,
-    choice: PromptChoice,
+def _answer_all(
+    project: Project,
+    work: Path,
+    arms: Sequence[Arm],
+    functions: Mapping[str, Ask],
     questions: Sequence[Question],
-    hits: Sequence[Sequence[Hit]],
-    journal: Path,
-) -> ArmRun:
-    replies = runner.answer(
-        questions,
-        hits,
-        choice,
-        label=f"arm {arm.name}",
-        done=read_replies(journal),
-        record=partial(append_replies, journal),
-    )
-    return ArmRun(arm.name, arm.description, tuple(replies))
-
-
-def _slower(run: ArmRun, seconds: float) -> ArmRun:
-    """Adds the time of the search, which all questions shared, to every reply."""
-    return replace(run, replies=tuple(replace(reply, seconds=reply.seconds + seconds) for reply in run.replies))
+    index: Index,
+) -> Outcome:
+    """What every arm answers, and what else its model is asked while it is loaded."""
+    prompt = project.config.prompt
+    embedder = project_embedder(project)
+    retriever = Retriever(index, embedder)
+    material = search(questions, index, retriever, prompt.k)
+    outcome = Outcome({}, [], {}, embedder)
+    for group in load_groups(arms):
+        function = functions.get(group[0].name)
+        answerer = FunctionAnswerer(function, prompt.refusal) if function else load_answerer(project, group[0])
+        for arm in group:
+            choice = PromptChoice("zero-shot", prompt.k, ())
+            if arm.searched:
+                if not outcome.choices:
+                    outcome.choices.extend(_rag_prompts(project, work, answerer, retriever, index))
+                choice = outcome.choices[0]
+                rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
+            found = answer(project, arm, answerer, choice, material, work / f"{arm.name}.jsonl")
+            outcome.answered[arm.name] = found
+        if project.config.compare.forgetting and (general := general_log_probs(answerer)):
+            outcome.general[weights_of(group[0])] = general
+        del answerer
+        gc.collect()
+    return outcome
 
 
 def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
@@ -111,7 +131,7 @@ def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
 
 
 def _rag_prompts(
-    project: Project, work: Path, runner: Runner, retriever: Retriever, index: Index
+    project: Project, work: Path, runner: Answerer, retriever: Retriever, index: Index
 ) -> list[PromptChoice]:
     """The rag prompts tried on the training side, best first; the scores are kept for a run that goes on."""
     config = project.config
@@ -123,7 +143,10 @@ def _rag_prompts(
     shot_pairs = rng.sample(train, min(config.compare.shots, len(train)))
     choices = rag_prompt.candidates(
         {
-            k: [Shot(pair.question, pair.answer, tuple(map(index.chunk, _shown(pair, k)))) for pair in shot_pairs]
+            k: [
+                rag_prompt.worked_example(pair, list(map(index.chunk, _shown(pair, k))), config.prompt)
+                for pair in shot_pairs
+            ]
             for k in sorted({1, config.prompt.k})
         }
     )
@@ -135,7 +158,14 @@ def _rag_prompts(
         return rag_prompt.candidates({config.prompt.k: []})
     chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
     questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
-    return rag_prompt.choose(runner, questions, retriever, choices, work / "rag_prompts.json")
+    return rag_prompt.choose(
+        runner, questions, retriever, choices, work / "rag_prompts.json", partial(_scored, config.compare.metric)
+    )
+
+
+def _scored(metric: str, reply: Reply, question: Question) -> float:
+    """The score of a reply; a question that the metric does not fit, such as one without a label, counts 0."""
+    return getattr(score_answer(reply.text, question, reply.abstained or bool(reply.error)), metric) or 0.0
 
 
 def _shown(pair: Pair, k: int) -> list[str]:
@@ -143,44 +173,3 @@ def _shown(pair: Pair, k: int) -> list[str]:
     oracle = pair.oracles[0]
     others = [chunk for chunk in pair.context if chunk not in pair.oracles][: k - 1]
     return [chunk for chunk in dict.fromkeys([*pair.context, oracle]) if chunk == oracle or chunk in others]
-
-
-def _facts(project: Project, index: Index, questions: Sequence[Question]) -> dict[str, str]:
-    config = project.config
-    pairs = read_manifest(project.path("pairs")) or {}
-    facts = {
-        "Model": config.model,
-        "Embedding model": config.embedder,
-        "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
-        f"of at most {config.index.chunk_tokens} tokens",
-        "Questions": f"{len(questions)}, "
-        f"of which {sum(not q.answerable for q in questions)} are not answered by the documents",
-        "Context": f"{config.prompt.k} chunks",
-        "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
-        "Seed": str(config.seed),
-    }
-    for adapter in ("tuned", "hybrid"):
-        manifest = read_manifest(project.path(f"tune/{adapter}"))
-        if manifest and f"tune/{adapter}" in project.stage_names:
-            facts[f"Training, {adapter}"] = (
-                f"{manifest['seconds']:.0f} s, {manifest['steps']} steps, method {config.tune.method}"
-            )
-    return facts
-
-
-def _notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index) -> list[str]:
-    tried = "; ".join(f"{choice.name}: F1 {choice.f1:.3f}" for choice in choices if choice.f1 is not None)
-    prompts = (
-        f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried: {tried}." if tried else None
-    )
-    named = {document for question in comparison.questions for document in question.gold}
-    unknown = sorted(named - index.documents.keys())
-    missing = (
-        f"{len(unknown)} of {len(named)} gold documents are not in the index and count as not retrieved, "
-        f"such as {unknown[0]!r}; ids look like {next(iter(index.documents))!r}."
-        if unknown
-        else None
-    )
-    if missing:
-        sys.stderr.write(f"{missing}\n")
-    return [note for note in (prompts, advice.power_note(comparison), missing) if note]

@@ -3,61 +3,116 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid.artefacts import read_manifest
-from hybrid.errors import ArtefactError
-from hybrid.pairs.build import build_pairs
+from filelock import FileLock, Timeout
+
+from hybrid.artefacts import is_forced, read_manifest
+from hybrid.errors import ArtefactError, LockedError
+from hybrid.pairs.build import Answers, build_pairs
 from hybrid.pairs.export import export_all, export_pairs, read_pairs
 from hybrid.pairs.formats import load_examples
-from hybrid.pairs.teachers import describe_figures, make_teacher
+from hybrid.pairs.funnel import funnel_table
+from hybrid.pairs.history import read_last, write_basis
+from hybrid.pairs.marks import Verdict, change_marks, read_marks, write_marks
+from hybrid.pairs.page import PAGE, PairsView, html_page
+from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
+from hybrid.pairs.verify import make_answerer
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
 from hybrid.stages.parts import project_embedder
+from hybrid.types import Chunk, Pair
 
 if TYPE_CHECKING:
     from hybrid.project import Project
+
+_MARKING_SECONDS = 10  # a mark takes milliseconds
 
 
 def make_pairs(project: Project, work: Path) -> Counts:
     """Builds the pairs and exports them."""
     config = project.config
     index = Index.load(project.path("index"))
+    marks = read_marks(project.marks)
     teacher = make_teacher(config, project.folder, work / "replies.jsonl")
+    drafts = drafts_file(config, project.folder, project.store)
+    if config.pairs.teacher != "syntax" and not project.own_pairs:
+        sys.stderr.write(f"{plan_drafts(config, project.folder, drafts, index.chunks)}\n")
+    inputs = project.stage_inputs("pairs")
+    embedder = project_embedder(project)
+    answerer = make_answerer(config, project.folder)
     try:
         pairs = build_pairs(
-            documents=list(index.documents.values()),
-            chunks=index.chunks,
-            searcher=Retriever(index, project_embedder(project)),
+            index=index,
+            searcher=Retriever(index, embedder),
+            embedder=embedder,
             evaluation=load_examples(project.questions) if project.questions else [],
             teacher=teacher,
             own=load_examples(project.own_pairs) if project.own_pairs else [],
-            journal=work / "drafts.jsonl",
+            drafts=drafts,
             config=config.pairs,
             prompt=config.prompt,
             seed=config.seed,
+            last=None if is_forced(work) else read_last(project.path("pairs"), index, inputs),
+            marks=marks,
+            answers=Answers(answerer, work / "answers.jsonl") if answerer else None,
         )
     finally:  # a run that fails or is interrupted has cost something too
         sys.stderr.write(describe_figures(teacher.figures()))
     chunks = {chunk.id: chunk for chunk in index.chunks}
-    for name, part in (("train", pairs.train), ("dev", pairs.dev)):
+    parts = {"train": pairs.train, "dev": pairs.dev}
+    for name, part in parts.items():
         export_pairs(work / "result", name, part, chunks, config.prompt)
-    return pairs.counts
+    write_basis(work / "result", index, pairs.candidates)
+    counts = {**pairs.counts, **({"marks": marks.figures()} if marks.by_id else {})}
+    sys.stderr.write(funnel_table(counts) + "\n" + "".join(f"{line}\n" for line in pairs.leaks.lines()))
+    page = html_page(PairsView(parts, chunks, counts, marks), project.folder.name)
+    (work / "result" / PAGE).write_text(page, encoding="utf-8")
+    return counts
+
+
+def read_parts(project: Project) -> dict[str, list[Pair]]:
+    """The published pairs by the name of their part."""
+    if read_manifest(project.path("pairs")) is None:
+        raise ArtefactError(f"{project.folder} has no pairs; run: hybrid pairs --project {project.folder}")
+    return {name: read_pairs(project.path("pairs") / f"{name}.jsonl") for name in ("train", "dev")}
+
+
+def mark_pairs(project: Project, ids: Iterable[str], verdict: Verdict | None, reason: str) -> None:
+    """Changes the marks of published pairs."""
+    parts = read_parts(project)
+    try:
+        with FileLock(project.store / "marks.lock", timeout=_MARKING_SECONDS):
+            marks = change_marks(read_marks(project.marks), chain(*parts.values()), ids, verdict, reason)
+            write_marks(project.marks, marks)
+    except Timeout as error:
+        raise LockedError(f"another command writes {project.marks}; run this one again") from error
+
+
+def published_page(project: Project, token: str = "") -> str:
+    """The page about the published pairs, with the marks as they are now."""
+    parts = read_parts(project)
+    view = PairsView(
+        parts, _shown_chunks(project, parts), read_manifest(project.path("pairs")) or {}, read_marks(project.marks)
+    )
+    return html_page(view, project.folder.name, token)
 
 
 def export_examples(project: Project, output: Path, kinds: Sequence[str]) -> dict[str, int]:
     """Writes the published pairs in formats of other tools."""
-    way_out = f"run: hybrid pairs --project {project.folder}"
-    made = read_manifest(project.path("pairs"))
-    if made is None:
-        raise ArtefactError(f"{project.folder} has no pairs; {way_out}")
-    index = Index.load(project.path("index"))
-    chunks = {chunk.id: chunk for chunk in index.chunks}
-    parts = {name: read_pairs(project.path("pairs") / f"{name}.jsonl") for name in ("train", "dev")}
+    parts = read_parts(project)
+    made = read_manifest(project.path("pairs")) or {}
+    return export_all(output, kinds, parts, _shown_chunks(project, parts), project.config.prompt, made)
+
+
+def _shown_chunks(project: Project, parts: Mapping[str, Sequence[Pair]]) -> dict[str, Chunk]:
+    """All chunks by id, once it is known that the pairs were made from this index."""
+    chunks = {chunk.id: chunk for chunk in Index.load(project.path("index")).chunks}
     used = {chunk for part in parts.values() for pair in part for chunk in (*pair.context, *pair.oracles)}
     if not used <= chunks.keys():
-        raise ArtefactError(f"the pairs are older than the index; {way_out}")
-    return export_all(output, kinds, parts, chunks, project.config.prompt, made)
+        raise ArtefactError(f"the pairs are older than the index; run: hybrid pairs --project {project.folder}")
+    return chunks

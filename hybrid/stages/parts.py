@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybrid.answers import reply_tokens
 from hybrid.artefacts import fingerprint, read_manifest
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.models import load_tokenizer, max_positions
@@ -29,14 +31,21 @@ def require_adapter(project: Project, adapter: str) -> None:
 
 def project_tokenizer(project: Project) -> PreTrainedTokenizerBase:
     """The model's tokenizer, once it is known that the longest prompt and answer fit the model."""
-    prompt, answer = project.config.prompt.max_tokens, project.config.compare.max_new_tokens
-    positions = max_positions(project.model)
+    return checked_tokenizer(project, project.model, project.config.model)
+
+
+def checked_tokenizer(project: Project, model: Path, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model in this folder, once it is known that the longest prompt and answer fit the model."""
+    prompt = project.config.prompt.max_tokens
+    answer = reply_tokens(project.config.compare.max_new_tokens, project.config.prompt)
+    positions = max_positions(model)
     if positions and prompt + answer > positions:
         raise ConfigError(
-            f"prompt.max_tokens = {prompt} and compare.max_new_tokens = {answer} are more than the {positions} tokens "
-            f"that {project.config.model} reads; set prompt.max_tokens to {positions - answer} or less"
+            f"prompt.max_tokens = {prompt} and replies of {answer} tokens (compare.max_new_tokens and what "
+            f"prompt.answers adds to it) are more than the {positions} tokens that {name} reads; "
+            f"set prompt.max_tokens to {positions - answer} or less"
         )
-    return load_tokenizer(project.model)
+    return load_tokenizer(model)
 
 
 def project_embedder(project: Project) -> CachedEmbedder:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid import rag_prompt
-from hybrid.arms import Arm, PromptChoice, Runner
-from hybrid.artefacts import read_manifest
+from hybrid.arms import Answerer, Arm, PromptChoice, Runner
+from hybrid.artefacts import fingerprint_files, read_manifest
 from hybrid.assistant import Assistant
-from hybrid.errors import ArtefactError
+from hybrid.config import ArmConfig
+from hybrid.errors import ArtefactError, ConfigError
+from hybrid.external import endpoint_answerer
+from hybrid.models import resolve_model
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
-from hybrid.stages.parts import project_embedder, project_tokenizer, require_adapter
+from hybrid.stages.parts import checked_tokenizer, project_embedder, require_adapter
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -23,32 +27,84 @@ def load_runner(project: Project, adapter: str | None) -> Runner:
     Raises:
         ArtefactError: The adapter has not been trained.
     """
+    if adapter is not None:
+        require_adapter(project, adapter)
+    return _load(project, project.model, project.config.model, project.path(f"tune/{adapter}") if adapter else None)
+
+
+def load_answerer(project: Project, arm: Arm) -> Answerer:
+    """Loads what answers for an arm; of an endpoint nothing is asked yet.
+
+    Raises:
+        ArtefactError: The arm's adapter has not been trained.
+        ConfigError: The endpoint's settings or the adapter's folder are wrong.
+        ModelError: The model cannot be found or loaded.
+    """
+    other = arm.other
+    if other is None:
+        return load_runner(project, arm.adapter)
+    if other.base_url is not None:
+        return endpoint_answerer(other, project.config.prompt, project.config.compare.max_new_tokens)
+    model = resolve_model(other.model, project.folder) if other.model else project.model
+    return _load(project, model, other.model or project.config.model, _adapter_folder(project, other))
+
+
+def other_arms(project: Project) -> dict[str, str]:
+    """What the arms that are none of the project's own depend on beside their settings, as hashes by name."""
+    from hybrid.retrieval.embed import fingerprint_folder
+
+    sources = {}
+    for arm in project.config.compare.arms:
+        if isinstance(arm, ArmConfig) and arm.base_url is None:
+            folder = _adapter_folder(project, arm)
+            model = fingerprint_folder(resolve_model(arm.model, project.folder)) if arm.model else ""
+            sources[arm.name] = f"{model} {fingerprint_files(folder) if folder else ''}"
+    return sources
+
+
+def _adapter_folder(project: Project, arm: ArmConfig) -> Path | None:
+    if arm.adapter is None:
+        return None
+    folder = project.folder / Path(arm.adapter).expanduser()
+    if not any((folder / name).is_file() for name in ("adapter_config.json", "hybrid.json")):
+        raise ConfigError(
+            f"compare.arms: {arm.name}.adapter is {arm.adapter!r}, but {folder} holds no adapter_config.json"
+        )
+    return folder
+
+
+def _load(project: Project, path: Path, name: str, adapter: Path | None) -> Runner:
     from peft import PeftModel
 
     from hybrid.tuning.model import compute_dtype, default_device, load_base, load_tuned
 
+    tokenizer = checked_tokenizer(project, path, name)
     if adapter is None:
         device = default_device()
-        model = load_base(project.model, method="lora", dtype=compute_dtype("auto", device), device=device)
+        model = load_base(path, method="lora", dtype=compute_dtype("auto", device), device=device)
         model.eval()  # type: ignore[no-untyped-call]
     else:
-        folder = project.path(f"tune/{adapter}")
-        require_adapter(project, adapter)
-        tuned = load_tuned(project.model, folder)
+        tuned = load_tuned(path, adapter)
         # Outside a GPU the base is not packed: added to the weights, the adapter costs nothing per token.
         model = tuned.merge_and_unload() if isinstance(tuned, PeftModel) and tuned.device.type == "cpu" else tuned
-    tokenizer = project_tokenizer(project)
-    compare_config = project.config.compare
-    return Runner(model, tokenizer, project.config.prompt, compare_config.max_new_tokens, compare_config.batch_tokens)
+    settings = project.config.compare
+    return Runner(model, tokenizer, project.config.prompt, settings.max_new_tokens, settings.batch_tokens)
 
 
 def load_assistant(project: Project, arm: Arm) -> Assistant:
-    """Loads model and index of an arm; rag prompts as the last comparison found best."""
+    """Loads model and index of an arm; rag prompts as the last comparison found best.
+
+    Raises:
+        ConfigError: The arm's context needs gold answers, which no user's question has.
+        ArtefactError: The project has no index, or the arm's adapter has not been trained.
+    """
+    if arm.context in {"oracle", "distractors"}:
+        raise ConfigError(f"the arm {arm.name!r} is for comparisons alone: its context is chosen by the gold answers")
     retriever = None
-    if arm.retrieval:
+    if arm.context == "retrieved":
         if read_manifest(project.path("index")) is None:
             raise ArtefactError(f"{project.folder} has no index; run: hybrid index --project {project.folder}")
         retriever = Retriever(Index.load(project.path("index")), project_embedder(project))
-    choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.name == "rag" else None
+    choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.searched else None
     choice = choice or PromptChoice("zero-shot", project.config.prompt.k, ())
     return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name)

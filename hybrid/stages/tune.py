@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from hybrid.answers import Target, render_target
+from hybrid.config import PromptConfig
 from hybrid.pairs.export import read_pairs
-from hybrid.prompt import encode, encode_answer, fit_context, render_messages, to_text
+from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
 from hybrid.stages import Counts
 from hybrid.stages.parts import project_tokenizer, require_adapter
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from hybrid.project import Project
 
 
+class Rendered(NamedTuple):
+    """Pairs as token ids.
+
+    Attributes:
+        examples: The examples, grouped by context.
+        shortened: Pairs that lost distractors to fit the longest prompt.
+        unsupported: Answers without the quotes or numbers that `prompt.answers` asks for (`hybrid.answers.Target`).
+    """
+
+    examples: list[Example]
+    shortened: int
+    unsupported: int
+
+
 def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
     """Trains the adapter of an arm: `hybrid` on contexts, `tuned` closed book on the same questions and answers."""
     from hybrid.tuning.trainer import tune
@@ -29,9 +45,9 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
     pairs = read_pairs(project.path("pairs") / "train.jsonl")
     tokenizer = project_tokenizer(project)
     chunks = {chunk.id: chunk for chunk in index.chunks}
-    examples, shortened = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
+    rendered = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
     result = tune(
-        examples,
+        rendered.examples,
         model_path=project.model,
         output=work / "result",
         settings=project.config.tune,
@@ -39,7 +55,8 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
         checkpoints=work / "checkpoints",
         notes={"arm": arm, "model": project.config.model},
     )
-    return {"pairs": len(examples), "contexts shortened": shortened, **asdict(result)}
+    without = {} if project.config.prompt.answers == "short" else {"answers without support": rendered.unsupported}
+    return {"pairs": len(rendered.examples), "contexts shortened": rendered.shortened, **without, **asdict(result)}
 
 
 def training_examples(
@@ -49,30 +66,44 @@ def training_examples(
     tokenizer: PreTrainedTokenizerBase,
     *,
     closed_book: bool,
-) -> tuple[list[Example], int]:
+) -> Rendered:
     """Renders pairs to token ids.
 
-    Returns:
-        The examples, grouped by context, and how many pairs lost distractors to fit the longest prompt. Closed-book
-        examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
+    Closed-book examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
+    Their answers are short, whatever the style.
     """
     prompt = project.config.prompt
     limit = replace(prompt, max_tokens=min(prompt.max_tokens, project.config.tune.max_tokens))
     examples: list[Example] = []
-    shortened = 0
+    shortened = unsupported = 0
     for pair in pairs:
         if closed_book and pair.kind == "absent":
             continue
-        answer = encode_answer(pair.answer, tokenizer)
         context = [] if closed_book else [chunks[chunk] for chunk in pair.context]
-        fitted = fit_context(pair.question, context, pair.oracles, limit, tokenizer, reserve=len(answer))
+        fitted, target = _fitted(pair, context, limit, tokenizer)
         shortened += fitted.dropped > 0
+        unsupported += not closed_book and not target.supported
         text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
         # Closed-book examples stay apart: they share the system message alone, and sharing it puts more of them into a
         # step of the optimiser, which leaves too few steps (docs/experiments.md).
         group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
+        answer = encode_answer(target.text, tokenizer)
         examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
-    return examples, shortened
+    return Rendered(examples, shortened, unsupported)
+
+
+def _fitted(
+    pair: Pair, context: Sequence[Chunk], limit: PromptConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Fitted, Target]:
+    """The context that fits together with its answer, which names the places of passages in that very context."""
+    reserve, fitted = 0, Fitted(tuple(context), 0)
+    while True:
+        target = render_target(pair, fitted.chunks, limit)
+        needed = len(encode_answer(target.text, tokenizer))
+        if needed <= reserve:
+            return fitted, target
+        reserve = needed
+        fitted = fit_context(pair.question, context, pair.oracles, limit, tokenizer, reserve=reserve)
 
 
 def export_model(project: Project, output: Path, arm: str) -> Path:

@@ -1,5 +1,6 @@
 """Scores of one answer. The SQuAD reference below restates the official v1.1 script for ASCII text."""
 
+import math
 import re
 import string
 from collections import Counter
@@ -8,22 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu import sentence_bleu, sentence_chrf
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.answers import (
     UNSCORED,
     WRONG,
+    AnswerScore,
+    accuracy,
+    bleu,
+    chrf,
     contains,
     exact_match,
     normalise,
+    rouge_1,
+    rouge_2,
     rouge_l,
     score_answer,
     token_f1,
     tokens,
+    word_count,
 )
 from hybrid.types import Question
 
-METRICS = [exact_match, token_f1, contains, rouge_l]
+METRICS = [exact_match, token_f1, contains, rouge_1, rouge_2, rouge_l, bleu, chrf]
 ascii_text = st.text(alphabet=string.ascii_letters + string.digits + " .,'-$%?", max_size=40)
 
 
@@ -121,8 +130,81 @@ def test_contains_asks_for_a_run_of_tokens(prediction: str, gold: str, expected:
 @settings(deadline=None)
 @given(ascii_text, ascii_text)
 def test_rouge_equals_rouge_score_on_ascii(prediction: str, gold: str) -> None:
-    expected = RougeScorer(["rougeL"]).score(gold, prediction)["rougeL"].fmeasure
-    assert rouge_l(prediction, [gold]) == pytest.approx(expected)
+    expected = RougeScorer(["rouge1", "rouge2", "rougeL"]).score(gold, prediction)
+    assert rouge_1(prediction, [gold]) == pytest.approx(expected["rouge1"].fmeasure)
+    assert rouge_2(prediction, [gold]) == pytest.approx(expected["rouge2"].fmeasure)
+    assert rouge_l(prediction, [gold]) == pytest.approx(expected["rougeL"].fmeasure)
+
+
+@settings(deadline=None)
+@given(ascii_text, ascii_text)
+def test_bleu_and_chrf_equal_sacrebleu_on_ascii(prediction: str, gold: str) -> None:
+    assert bleu(prediction, [gold]) == pytest.approx(
+        sentence_bleu(prediction, [gold], use_effective_order=True).score / 100
+    )
+    assert chrf(prediction, [gold]) == pytest.approx(sentence_chrf(prediction, [gold]).score / 100)
+
+
+def test_bleu_of_short_and_of_unspaced_answers() -> None:
+    assert bleu("5", ["5"]) == 1.0
+    assert bleu("中国的首都是北京", ["中国的首都是北京"]) == 1.0
+    assert 0 < bleu("中国的首都是南京", ["中国的首都是北京"]) < 1
+
+
+def test_the_best_gold_answer_counts_for_each_metric() -> None:
+    prediction, golds = "the pump runs every 200 hours", ["every 200 hours", "the pump runs", "never"]
+    for metric in METRICS:
+        assert (
+            metric(prediction, golds) == max(metric(prediction, [gold]) for gold in golds) > 0 or metric is exact_match
+        )
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        ("yes", 1.0),
+        ("Yes, because the pump was replaced.", 1.0),
+        ("The answer is: YES.", 1.0),
+        ("Yes\u2014no doubt.", 1.0),
+        ("**Yes**", 1.0),
+        ("The answer is no.", 0.0),
+        ("No, yes would be wrong.", 0.0),
+        ("Maybe yes.", 0.0),
+        ("Yesterday", 0.0),
+        ("a yes-man", 0.0),
+        ("It works.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_accuracy_is_by_the_first_label(prediction: str, expected: float) -> None:
+    assert accuracy(prediction, ["yes"]) == expected
+
+
+def test_not_and_know_are_not_no() -> None:
+    assert accuracy("I know that none do not work", ["no"]) == 0.0
+
+
+def test_accuracy_is_for_label_questions_alone() -> None:
+    assert accuracy("yes", ["yes", "It does."]) is None
+    assert accuracy("yes", ["every 200 hours"]) is None
+    assert accuracy("yes", []) is None
+    assert accuracy("no", ["Yes.", "no"]) == 1.0
+
+
+def test_accuracy_with_given_labels() -> None:
+    labels = ("supported", "not supported", "unknown")
+    assert accuracy("It is not supported.", ["Not supported"], labels) == 1.0
+    assert accuracy("It is not supported.", ["supported"], labels) == 0.0
+    assert accuracy("Supported, not unknown.", ["supported"], labels) == 1.0
+    assert accuracy("yes", ["yes"], labels) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", 0), (" - … ", 0), ("don't stop", 2), ("a state-of-the-art pump", 3), ("10,000 hours at 2.5 bar.", 5)],
+)
+def test_word_count(text: str, words: int) -> None:
+    assert word_count(text) == words
 
 
 @settings(deadline=None)
@@ -145,10 +227,36 @@ def test_f1_is_symmetric_and_exact_match_is_the_strictest(left: str, right: str)
 
 def test_score_answer() -> None:
     question = Question("q", "When?", answers=("every 200 hours",))
-    assert score_answer("Every 200 hours.", question, False) == (1.0, 1.0, 1.0, 1.0)
+    assert score_answer("Every 200 hours.", question, False) == AnswerScore(
+        em=1.0,
+        f1=1.0,
+        rouge_l=1.0,
+        contains=1.0,
+        rouge_1=1.0,
+        rouge_2=1.0,
+        bleu=bleu("Every 200 hours.", ["every 200 hours"]),
+        chrf=chrf("Every 200 hours.", ["every 200 hours"]),
+        accuracy=None,
+        words=3,
+    )
     assert score_answer("Every 200 hours.", question, True) == WRONG
     assert score_answer("", question, False) == WRONG
     assert score_answer("Every 200 hours.", Question("q", "?", answerable=False), False) == UNSCORED
+
+
+def test_a_refused_label_question_is_a_wrong_label() -> None:
+    question = Question("q", "Does it?", answers=("yes",))
+    assert score_answer("Yes, it does.", question, False).accuracy == 1.0
+    assert score_answer("Yes, it does.", question, True).accuracy == 0.0
+    assert score_answer("on", Question("q", "?", answers=("on",)), False, labels=("on", "off")).accuracy == 1.0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=30), st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=3), st.booleans())
+def test_no_score_is_nan(prediction: str, golds: list[str], abstained: bool) -> None:
+    score = score_answer(prediction, Question("q", "?", answers=tuple(golds)), abstained)
+    assert all(value is None or math.isfinite(value) for value in score)
+    assert None not in score._replace(accuracy=0.0)
 
 
 def test_an_answerable_question_needs_an_answer() -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.comparison import ArmRun, Reply, compare
-from hybrid.eval.outcomes import by_kind, outcome
+from hybrid.eval.outcomes import outcome
 from hybrid.eval.statistics import paired_bootstrap
+from hybrid.eval.summary import ArmSummary
 from hybrid.types import Question
 
 QUESTIONS = (
@@ -40,40 +41,42 @@ BASE = ArmRun(
 )
 
 
+def values(summary: ArmSummary, *names: str) -> tuple[float | None, ...]:
+    return tuple(summary.value(name) for name in names)
+
+
 def test_summary() -> None:
     summary = compare(QUESTIONS, [RAG], k=2).summaries[0]
     assert summary.n == 5
-    assert summary.em == pytest.approx(1 / 3)
-    assert summary.f1 == pytest.approx((1 + 0 + 2 / 3) / 3)
-    assert summary.contains == pytest.approx(1 / 3)
-    assert summary.recall_at_k == pytest.approx((1 + 1 + 0.5) / 3)
-    assert summary.abstained == pytest.approx(1 / 5)
-    assert summary.refused_unanswerable == pytest.approx(1 / 2)
-    assert summary.over_refused == 0.0
-    assert summary.seconds == pytest.approx(0.5)
-    assert summary.errors == 0
-    assert summary.vs_rag is None
-    assert summary.f1_interval.low <= summary.f1 <= summary.f1_interval.high
+    assert values(summary, "em", "f1", "contains") == pytest.approx((1 / 3, (1 + 0 + 2 / 3) / 3, 1 / 3))
+    assert summary.value("recall_at_k") == pytest.approx((1 + 1 + 0.5) / 3)
+    assert values(summary, "abstained", "refused_unanswerable", "over_refused") == pytest.approx((1 / 5, 1 / 2, 0))
+    assert summary.value("seconds") == pytest.approx(0.5)
+    assert (summary.errors, summary.failed) == (0, ())
+    assert (summary.vs_rag, summary.versus) == (None, {})
+    f1 = summary.scores["f1"]
+    assert f1.low <= f1.value <= f1.high
+    assert f1.n == 3
 
 
 def test_missing_failed_and_abstained_replies_score_nothing() -> None:
     failed = replace(RAG, replies=(reply("q1", "every 200 hours", "d1", error="out of memory"), *RAG.replies[1:]))
     comparison = compare(QUESTIONS, [failed, BASE], k=2)
     rag, base = comparison.summaries
-    assert (rag.errors, rag.em) == (1, 0.0)
-    assert (base.errors, base.em) == (2, 0.0)
-    assert base.over_refused == pytest.approx(1 / 3)
-    assert base.recall_at_k is None
-    assert base.refused_unanswerable == 0.0
+    assert (rag.errors, rag.failed, rag.value("em")) == (1, ("q1",), 0.0)
+    assert (base.errors, base.failed, base.value("em")) == (2, ("q2", "q5"), 0.0)
+    assert base.value("over_refused") == pytest.approx(1 / 3)
+    assert base.value("recall_at_k") is None
+    assert base.value("refused_unanswerable") == 0.0
     assert [r.error for r in comparison.runs[1].replies] == ["", "no reply", "", "", "no reply"]
     assert [r.question_id for r in comparison.runs[1].replies] == ["q1", "q2", "q3", "q4", "q5"]
 
 
-def test_a_failed_reply_is_no_refusal() -> None:
+def test_a_failed_reply_is_no_refusal_and_no_answer() -> None:
     failed = ArmRun("x", "", tuple(reply(q.id, "", abstained=True, error="boom") for q in QUESTIONS))
     summary = compare(QUESTIONS, [failed], k=1).summaries[0]
-    assert (summary.abstained, summary.refused_unanswerable, summary.over_refused) == (0.0, 0.0, 0.0)
-    assert (summary.errors, summary.seconds) == (5, 0.0)
+    assert values(summary, "abstained", "refused_unanswerable", "over_refused", "coverage") == (0.0, 0.0, 0.0, 0.0)
+    assert (summary.errors, summary.value("seconds"), summary.value("answered_precision")) == (5, None, None)
 
 
 @settings(max_examples=20, deadline=None)
@@ -89,16 +92,20 @@ def test_mean_of_one_right_answer_in_four_is_a_quarter(right: list[bool]) -> Non
     questions = [Question(str(row), "?", ("yes",)) for row in range(4)]
     replies = tuple(reply(str(row), "yes" if hit else "no") for row, hit in enumerate(right))
     summary = compare(questions, [ArmRun("a", "", replies)], k=1).summaries[0]
-    assert summary.em == summary.f1 == summary.rouge_l == summary.contains == 0.25
+    assert values(summary, "em", "f1", "rouge_l", "contains") == (0.25, 0.25, 0.25, 0.25)
 
 
-def test_difference_is_paired_over_answerable_questions() -> None:
+def test_difference_is_paired_over_answerable_questions_by_cluster() -> None:
     comparison = compare(QUESTIONS, [BASE, RAG], k=2, seed=4)
     base = comparison.summaries[0]
-    assert base.vs_rag == paired_bootstrap([0, 0, 0], [1, 0, 2 / 3], seed=4)
-    assert base.vs_rag_em == paired_bootstrap([0, 0, 0], [1, 0, 0], seed=4)
-    assert base.vs_rag_rouge_l is not None
-    assert (comparison.k, comparison.seed, comparison.baseline) == (2, 4, "rag")
+    assert comparison.groups == (0, 1, 0, 2, 3)
+    for name, theirs in (("f1", [1, 0, 2 / 3]), ("em", [1, 0, 0])):
+        assert base.versus[name][:4] == pytest.approx(paired_bootstrap([0, 0, 0], theirs, groups=[0, 1, 0], seed=4))
+    assert base.vs_rag == base.versus["f1"]
+    assert (comparison.k, comparison.seed, comparison.baseline, comparison.metric) == (2, 4, "rag", "f1")
+    alone = compare(QUESTIONS, [BASE, RAG], k=2, seed=4, groups={})
+    assert alone.groups == (0, 1, 2, 3, 4)
+    assert alone.summaries[0].versus["f1"][:4] == pytest.approx(paired_bootstrap([0, 0, 0], [1, 0, 2 / 3], seed=4))
 
 
 def test_another_baseline_or_none() -> None:
@@ -110,10 +117,9 @@ def test_another_baseline_or_none() -> None:
 
 def test_no_unanswerable_and_no_answerable_question() -> None:
     answerable = compare(QUESTIONS[:3], [replace(RAG, replies=RAG.replies[:3])], k=2).summaries[0]
-    assert answerable.refused_unanswerable is None
+    assert answerable.value("refused_unanswerable") is None
     refusals = compare(QUESTIONS[3:], [replace(RAG, replies=RAG.replies[3:])], k=2).summaries[0]
-    assert (refusals.em, refusals.over_refused, refusals.refused_unanswerable) == (0.0, 0.0, 0.5)
-    assert refusals.recall_at_k is None
+    assert values(refusals, "em", "over_refused", "refused_unanswerable", "recall_at_k") == (None, None, 0.5, None)
 
 
 @pytest.mark.parametrize(
@@ -153,12 +159,13 @@ def test_outcomes() -> None:
     assert named["base"] == ["wrong", "error", "abstained", "answered", "error"]
 
 
-def test_slices_by_kind() -> None:
-    slices = by_kind(compare(QUESTIONS, [RAG, BASE], k=2))
-    assert [(s.kind, s.measure, s.n) for s in slices] == [
-        ("interval", "F1", 2),
-        ("fluid", "F1", 1),
-        ("absent", "refused", 2),
-    ]
-    assert slices[0].values == {"rag": pytest.approx(5 / 6), "base": 0.0}
-    assert slices[2].values == {"rag": 0.5, "base": 0.0}
+def test_another_metric_decides() -> None:
+    questions = [Question("a", "Is it?", ("yes",)), Question("b", "Who?", ("Ada",))]
+    run = ArmRun("rag", "", (reply("a", "Yes, it is."), reply("b", "Ada")))
+    comparison = compare(questions, [run], metric="accuracy", k=1)
+    assert comparison.metric == "accuracy"
+    assert comparison.summaries[0].scores["accuracy"].n == 1
+    with pytest.raises(EvaluationError, match=r"no question has the metric 'accuracy'; set compare.metric"):
+        compare(questions[1:], [replace(run, replies=run.replies[1:])], metric="accuracy", k=1)
+    with pytest.raises(EvaluationError, match="no metric is called 'f2'; known are em, f1"):
+        compare(questions, [run], metric="f2", k=1)

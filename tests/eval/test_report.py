@@ -1,20 +1,18 @@
+import csv
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
-from hybrid.eval.pages import standing
-from hybrid.eval.plot import Bar, bar_plot
 from hybrid.eval.report import write_report
-from hybrid.eval.statistics import Difference
 from hybrid.types import Citation, Question
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'|`"
-VOID = {"meta", "input", "br", "img", "link", "rect", "line", "path"}
+_REPLY = ("abstained", "documents", "contexts", "seconds", "error", "citations")
+VOID = {"meta", "input", "br", "img", "link", "rect", "line", "path", "circle"}
 
 
 class Page(HTMLParser):
@@ -81,17 +79,30 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
 
     text = (write(tmp_path) / "report.json").read_text(encoding="utf-8")
     data = json.loads(text, parse_constant=refuse)
-    assert list(data) == ["arms", "baseline", "verdict", "facts", "notes", "k", "seed", "questions"]
+    assert set(data) == {
+        *("arms", "baseline", "metric", "verdict", "decision", "facts", "notes", "costs", "clusters", "failures"),
+        *("title", "slices", "k", "seed", "questions"),
+    }
     assert set(data["arms"][0]) == {
         *("name", "description", "n", "em", "f1", "rouge_l", "contains", "recall_at_k", "abstained"),
-        *("refused_unanswerable", "over_refused", "errors", "seconds", "vs_rag"),
+        *("refused_unanswerable", "over_refused", "errors", "failed", "seconds", "seconds_p50", "seconds_p95"),
+        *("vs_rag", "scores", "versus"),
     }
+    assert data["arms"][0]["failed"] == ["q3"]
+    assert set(data["arms"][0]["scores"]["f1"]) == {"value", "low", "high", "n"}
+    assert data["arms"][1]["versus"]["em"]["mcnemar"]["lost"] == 1
+    assert data["arms"][1]["versus"]["f1"]["mcnemar"] is None
+    assert data["clusters"] == {"clusters": 3, "largest": 1}
+    assert data["failures"][0]["counts"]["error"] == 1
+    assert [part["label"] for part in data["slices"]] == ["interval", "absent", "every 200 hours"]
     assert data["arms"][0]["vs_rag"] is None
     assert set(data["arms"][1]["vs_rag"]) == {"f1_difference", "low", "high", "p", "p_holm"}
     question = data["questions"][0]
-    assert set(question) == {"id", "question", "kind", "answerable", "answers", "gold", "replies"}
-    assert question["replies"]["rag"] == {
+    assert set(question) == {"id", "question", "kind", "answerable", "answers", "gold", "quotes", "replies"}
+    own = question["replies"]["rag"]
+    assert {key: own[key] for key in own if key in {"text", "em", "f1", "rouge_l", "contains", "cause", *_REPLY}} == {
         **{"text": "every 200 hours", "em": 1.0, "f1": 1.0, "rouge_l": 1.0, "contains": 1.0, "abstained": False},
+        **{"cause": "right"},
         **{"documents": ["d1", "every 200 hours"], "contexts": ["every 200 hours"], "seconds": 0.5, "error": ""},
         "citations": [{"number": 1, "document": "every 200 hours", "start": 3, "end": 9, "quote": "every 200 hours"}],
     }
@@ -101,7 +112,7 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
 
 def test_hostile_text_cannot_run(tmp_path: Path) -> None:
     page = parse(write(tmp_path, EVIL))
-    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert [tag for tag, _ in page.elements].count("script") == 2, "the data and our own script"
     assert "img" not in {tag for tag, _ in page.elements}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert any("<script>alert(1)</script>" in text for text in page.text)
@@ -112,7 +123,8 @@ def test_page_needs_no_network(tmp_path: Path) -> None:
     page = parse(tmp_path / "new")
     assert not re.search(r"https?://|@import|url\(", html)
     assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
-    assert not [attributes for _, attributes in page.elements if "src" in attributes or "href" in attributes]
+    assert not [attributes for _, attributes in page.elements if "src" in attributes]
+    assert all((attributes.get("href") or "#").startswith("#") for _, attributes in page.elements)
     assert "default-src 'none'" in html
 
 
@@ -122,43 +134,27 @@ def test_page_serves_light_dark_print_and_narrow(tmp_path: Path) -> None:
         assert query in html
 
 
-def test_page_shows_verdict_first_and_every_reply(tmp_path: Path) -> None:
+def test_page_shows_verdict_first_then_scores_figures_and_questions(tmp_path: Path) -> None:
     html = (write(tmp_path) / "report.html").read_text(encoding="utf-8")
-    page = parse(tmp_path / "new")
-    assert html.index("Use rag.") < html.index("<table") < html.index('class="card"')
-    cards = [attributes for tag, attributes in page.elements if tag == "article"]
-    assert [card["data-kind"] for card in cards] == ["=interval", "=absent", "=every 200 hours"]
-    assert [card["data-differ"] for card in cards] == ["1", "1", "0"]
-    assert [(card["data-failed"] or "").split() for card in cards] == [["1"], ["1"], ["0", "1"]]
-    replies = [
-        attributes["class"] for tag, attributes in page.elements if tag == "section" and "reply" in str(attributes)
-    ]
-    assert len(replies) == 6
-    for words in (
-        "exact",
-        "wrong",
-        "rightly refused",
-        "error",
-        "no answer in the documents",
-        "arms differ",
-        "rag wrong",
-    ):
+    places = [html.index(what) for what in ("Use rag.", "<table", "<svg", 'id="slices"', 'id="data"')]
+    assert places == sorted(places)
+    for words in ("no clear difference", "baseline", "Refused rightly", "arms differ", "failed"):
         assert words in html
 
 
 @pytest.mark.parametrize("text", ["every 200 hours", EVIL])
 def test_markdown(tmp_path: Path, text: str) -> None:
     markdown = (write(tmp_path, text) / "report.md").read_text(encoding="utf-8")
-    for heading in ("# Pumps", "**Verdict.** Use rag.", "## Arms", "## By kind of question", "## Notes"):
+    for heading in ("# Pumps", "**Verdict.** Use rag.", "## Arms", "## Why answers are wrong", "## Slices", "## Notes"):
         assert heading in markdown
     for table in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
-    assert "<script" not in markdown.replace(f"Use rag. {text}", "")
+    assert "<script" not in markdown
 
 
 def test_same_comparison_same_files(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a"), write(tmp_path / "b")
-    for name in ("report.json", "report.md", "report.html"):
+    for name in ("report.json", "report.md", "report.csv", "report.html"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
@@ -166,39 +162,15 @@ def test_one_arm_without_kinds_or_notes(tmp_path: Path) -> None:
     alone = compare([Question("q", "?", ("x",))], [ArmRun("base", "", ())], k=1)
     write_report(alone, tmp_path, title="T", facts={}, verdict="V", notes=())
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "By kind of question" not in html
     assert "not tested" in html
+    assert "No arm is compared with the baseline." in html
 
 
-@pytest.mark.parametrize(
-    ("difference", "expected"),
-    [
-        (Difference(0.2, 0.1, 0.3, 0.01), "better"),
-        (Difference(-0.2, -0.3, -0.1, 0.01), "worse"),
-        (Difference(1.0, 1.0, 1.0, 1.0), "no clear difference"),
-    ],
-)
-def test_standing_asks_for_a_small_p(difference: Difference, expected: str) -> None:
-    assert standing(difference) == expected
-
-
-def test_plot_is_labelled_valid_svg() -> None:
-    svg = bar_plot(
-        [Bar("rag", 0.4, 0.3, 0.5), Bar('a <b> & "c" with a long name', 0.61, 0.55, 0.72)],
-        title="F1 <of arms>",
-        description="rag 0.4",
-        axis="Mean",
-        reference="rag",
-    )
-    root = ElementTree.fromstring(svg)
-    assert root.attrib["role"] == "img"
-    assert [child.tag for child in root][:2] == ["title", "desc"]
-    assert root.find("title").text == "F1 <of arms>"  # type: ignore[union-attr]
-    assert [e.attrib["class"] for e in root.iter("rect")] == ["bar reference", "bar"]
-    ticks = [e.text for e in root.findall("text") if e.attrib.get("text-anchor") == "middle"]
-    assert ticks == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8"]
-
-
-@pytest.mark.parametrize("bars", [[], [Bar("a", 0.0, 0.0, 0.0)], [Bar("a", 1.0, 1.0, 1.0)]])
-def test_plot_edges(bars: list[Bar]) -> None:
-    ElementTree.fromstring(bar_plot(bars, title="t", description="d", axis="x"))
+@pytest.mark.parametrize("text", ["every 200 hours", EVIL, '=HYPERLINK("x")', "+1", "-1", "@x", "\tx"])
+def test_the_sheet_has_a_row_per_question_and_arm_and_no_formula(tmp_path: Path, text: str) -> None:
+    with (write(tmp_path, text) / "report.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["q1", "q1", "q2", "q2", "q3", "q3"]
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert rows[0]["text"].removeprefix("'") == text
+    assert (rows[0]["f1"], rows[0]["outcome"], rows[0]["cause"], rows[2]["f1"]) == ("1.0", "exact", "right", "")

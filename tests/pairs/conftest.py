@@ -11,9 +11,10 @@ import pytest
 
 from hybrid.config import PairsConfig, PromptConfig
 from hybrid.pairs.build import PairSet, build_pairs
+from hybrid.pairs.history import Last
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.retrieval import Chunker, Index, Retriever
-from hybrid.retrieval.embed import SentenceEmbedder
+from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
 from hybrid.types import Chunk, Document
 
 COLOURS = ("red", "blue", "green", "white", "black", "grey", "brown", "pink")
@@ -24,6 +25,7 @@ class FactTeacher:
     """Asks "What colour is machine 12?" of every "Machine 12 is blue and stands in the shed."."""
 
     name = "facts"
+    alone = True
 
     def __init__(self) -> None:
         self.drafted: list[str] = []
@@ -56,16 +58,16 @@ class World:
         return list(self.index.documents.values())
 
 
-def _world(documents: Sequence[Document], embedder: Path, size: int) -> World:
-    sentence = SentenceEmbedder(embedder)
+def _world(documents: Sequence[Document], embedder: Path, size: int, cache: Path) -> World:
+    sentence = CachedEmbedder(SentenceEmbedder(embedder), cache)
     index = Index.build(documents, Chunker(embedder, size, 0), sentence)
     return World(index, Retriever(index, sentence))
 
 
 @pytest.fixture(scope="session")
-def make_world(tiny_embedder: Path) -> Callable[..., World]:
+def make_world(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World]:
     def make(documents: Sequence[Document], size: int = 32) -> World:
-        return _world(documents, tiny_embedder, size)
+        return _world(documents, tiny_embedder, size, tmp_path_factory.mktemp("cache"))
 
     return make
 
@@ -94,22 +96,38 @@ def build(world: World, tmp_path: Path) -> Callable[..., PairSet]:
     runs = iter(range(1000))
 
     def run(
-        *, world: World = world, seed: int = 0, journal: Path | None = None, k: int = 4, **settings: Any
+        *,
+        world: World = world,
+        seed: int = 0,
+        drafts: Path | None = None,
+        k: int = 4,
+        last: Last | None = None,
+        **settings: Any,
     ) -> PairSet:
         arguments = {name: settings.pop(name) for name in ("evaluation", "own", "teacher") if name in settings}
         return build_pairs(
-            documents=world.documents,
-            chunks=world.index.chunks,
+            index=world.index,
             searcher=world.retriever,
+            embedder=world.retriever.embedder,
             evaluation=arguments.get("evaluation", ()),
             teacher=arguments.get("teacher") or FactTeacher(),
             own=arguments.get("own", ()),
-            journal=journal or tmp_path / f"drafts{next(runs)}.jsonl",
+            drafts=drafts or tmp_path / f"drafts{next(runs)}.jsonl",
             config=PairsConfig(
-                **{"total": 200, "questions_per_context": 6, "p_absent": 0.2, "oracle_in_top": 0, **settings}
+                **{
+                    "total": 200,
+                    "questions_per_context": 6,
+                    "p_absent": 0.2,
+                    "oracle_in_top": 0,
+                    # An embedder with random weights takes all questions for the same.
+                    "max_meaning": 2.0,
+                    "duplicate_meaning": 2.0,
+                    **settings,
+                }
             ),
             prompt=PromptConfig(k=k, refusal="Not answered."),
             seed=seed,
+            last=last,
         )
 
     return run

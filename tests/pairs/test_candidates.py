@@ -66,6 +66,30 @@ def test_without_another_number_one_is_made_up() -> None:
     assert false.startswith("Does the pump run at ")
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Does Room 2 hold the fish?",
+        "Is class 3 reported at once?",
+        "Must at least 2 people go?",
+        "Does it take more than 15 hours?",
+        "Is it kept above −18 degrees?",
+    ],
+)
+def test_a_number_that_names_or_bounds_is_not_replaced(question: str) -> None:
+    chunk = _chunk("There are 4, 5 and 60 of them, and 7 more.")
+    draft = Draft(question, 0, 0, 0, 10, "yes")
+    made = [candidate_from_draft(draft, chunk, "test", Random(seed)) for seed in range(20)]
+    assert {(candidate.question, candidate.answer) for candidate in made} == {(question, "yes")}
+
+
+def test_a_year_is_only_mistaken_for_a_year() -> None:
+    chunk = _chunk("In 1967 it had 12 tanks and 1,600 litres; it burnt in 1982.")
+    draft = Draft("Was the hut built in 1967?", 0, 0, 0, 10, "yes")
+    made = [candidate_from_draft(draft, chunk, "test", Random(seed)) for seed in range(20)]
+    assert {candidate.question for candidate in made if candidate.answer == "no"} == {"Was the hut built in 1982?"}
+
+
 def test_without_a_number_a_statement_stays_true() -> None:
     draft = Draft("Is the door red?", 0, 0, 0, 16, "yes")
     made = [candidate_from_draft(draft, _chunk("The door is red."), "test", Random(seed)) for seed in range(20)]

@@ -107,6 +107,28 @@ def test_yes_and_no_become_answers_as_they_are(said: str, kind: str, answer: str
 
 
 @pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ({"answer": "1,500 litres"}, "number"),
+        ({"question": "What holds 1,500 litres of fuel?", "answer": "Each tank"}, "fact"),
+        ({"question": "Does a tank hold 1,500 litres?", "answer": "Yes"}, "affirmed"),
+    ],
+)
+def test_a_question_without_its_kind_shows_it_by_its_answer(line: dict[str, str], kind: str) -> None:
+    values = {key: value for key, value in {**GOOD, **line}.items() if key != "kind"}
+    for extra in ({}, {"kind": None}, {"kind": ""}):
+        drafts, problems = _read(json.dumps({**values, **extra}))
+        assert problems == []
+        assert [draft.kind for draft in drafts] == [kind]
+
+
+def test_a_kind_that_is_no_string_is_unknown_and_not_fatal() -> None:
+    drafts, problems = _read(_line(kind=3) + "\n" + _line())
+    assert len(drafts) == 1
+    assert [problem.reason for problem in problems] == ["unknown kind"]
+
+
+@pytest.mark.parametrize(
     "form",
     [
         "{0}\n{1}",
@@ -365,12 +387,12 @@ def _machines(prompt: Messages) -> str:
 
 
 def test_a_build_counts_what_the_teacher_took_and_lost(build: Callable[..., Any], tmp_path: Path) -> None:
-    result = build(teacher=_teacher(Scripted(_machines), tmp_path / "j"))
+    result = build(teacher=_teacher(Scripted(_machines), tmp_path / "j"), p_multi=0.0)
     chunks = result.counts["teacher calls"] / 2
     assert result.counts["dropped: quote not in the passage"] == chunks > 40
     assert result.counts["candidates"] == 2 * chunks
     assert result.counts["teacher tokens in"] == 200 * chunks
-    assert {pair.source for pair in result.train} == {"prompted-1 (tiny)"}
+    assert {pair.source for pair in result.train} == {"prompted-2 (tiny)"}
 
 
 def test_a_model_that_writes_nothing_usable_says_why(build: Callable[..., Any], tmp_path: Path) -> None:

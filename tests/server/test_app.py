@@ -46,7 +46,7 @@ class EchoAssistant:
             self.active -= 1
 
     def cite(self, question: str, text: str) -> Answer:
-        return Answer(text, (CITATION,), abstained=question == "unknown")
+        return Answer(text.removesuffix(" [9]"), (CITATION,), abstained=question == "unknown", invalid_citations=2)
 
 
 class Response(NamedTuple):
@@ -107,6 +107,7 @@ def test_a_completion_carries_citations(server: Server) -> None:
     assert body["citations"] == [
         {"number": 1, "document": "docs/<b>pump</b>.md", "start": 3, "end": 14, "quote": "every 4 years"}
     ]
+    assert body["invalid_citations"] == 2
     assert body["abstained"] is False
     assert _chat(server, "unknown").json()["abstained"] is True
 
@@ -124,6 +125,15 @@ def test_a_stream_gives_the_same_text_in_pieces(server: Server) -> None:
     assert "".join(delta.get("content", "") for delta in deltas) == "You asked: one\n\ntwo é"
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     assert chunks[-1]["citations"][0]["quote"] == "every 4 years"
+
+
+def test_a_stream_ends_with_the_plain_answer(server: Server) -> None:
+    *events, last, _ = _events(_chat(server, "where [9]", stream=True))
+    streamed = [json.loads(event)["choices"][0]["delta"].get("content", "") for event in events]
+    assert "".join(streamed) == "You asked: where [9]"
+    assert json.loads(last)["answer"] == "You asked: where"
+    assert json.loads(last)["invalid_citations"] == 2
+    assert _chat(server, "where [9]").json()["choices"][0]["message"]["content"] == "You asked: where"
 
 
 def test_the_page_is_self_contained_and_escapes(server: Server) -> None:

@@ -1,0 +1,100 @@
+"""Arms that answer: what is loaded for them, what they are shown, their replies and what these cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hybrid.arms import Answerer, Arm, PromptChoice, append_replies, read_replies
+from hybrid.artefacts import read_manifest
+from hybrid.controls import DEPTH, by_document, contexts
+from hybrid.costs import ArmCost, arm_cost, peak_memory_mb, reset_peak_memory
+from hybrid.eval.comparison import ArmRun
+from hybrid.retrieval.index import Index
+from hybrid.retrieval.retriever import Retriever
+from hybrid.stages.probes import LogProbs, Weights, gold_log_probs, weights_of
+from hybrid.types import Chunk, Hit, Question
+
+if TYPE_CHECKING:
+    from hybrid.project import Project
+
+
+class Material(NamedTuple):
+    """What all arms share.
+
+    Attributes:
+        questions: The questions.
+        found: What was retrieved for each, best first, as deep as the control arms look.
+        seconds: Time of the search, per question.
+        chunks_of: The chunks of every document.
+    """
+
+    questions: Sequence[Question]
+    found: Sequence[Sequence[Hit]]
+    seconds: float
+    chunks_of: Mapping[str, Sequence[Chunk]]
+
+
+class Answered(NamedTuple):
+    """The replies of an arm, what they cost, and how likely its model finds the gold answers, if it was asked."""
+
+    run: ArmRun
+    cost: ArmCost
+    gold: LogProbs | None = None
+
+
+def load_groups(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms by what must be loaded for them, so that nothing is loaded twice.
+
+    Arms that load nothing come first: a key that is missing shows before the machine has worked for hours.
+    """
+    groups: dict[tuple[str, Weights], list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault((arm.name if arm.outside else "", weights_of(arm)), []).append(arm)
+    return sorted(groups.values(), key=lambda group: 0 if group[0].outside else 2 if group[0].other else 1)
+
+
+def search(questions: Sequence[Question], index: Index, retriever: Retriever, k: int) -> Material:
+    """Searches for every question, for `k` chunks and as deep as the control arms look."""
+    started = time.perf_counter()
+    found = retriever.search([question.question for question in questions], max(k, DEPTH))
+    seconds = (time.perf_counter() - started) / len(questions)
+    return Material(questions, found, seconds, by_document(index.chunks))
+
+
+def answer(
+    project: Project, arm: Arm, answerer: Answerer, choice: PromptChoice, material: Material, journal: Path
+) -> Answered:
+    """Answers with one arm; what a run before has answered without an error is taken over."""
+    shown = contexts(arm.context, choice.k, material.questions, material.found, material.chunks_of)
+    if arm.context == "oracle":  # a question may need the chunks of several documents
+        choice = choice._replace(k=max(choice.k, *map(len, shown)))
+    done = {key: reply for key, reply in read_replies(journal).items() if not reply.error}
+    is_measured = reset_peak_memory()
+    replies = answerer.answer(
+        material.questions,
+        shown,
+        choice,
+        label=f"arm {arm.name}",
+        done=done,
+        record=partial(append_replies, journal),
+    )
+    if arm.context != "none":
+        replies = [replace(reply, seconds=reply.seconds + material.seconds) for reply in replies]
+    trained = read_manifest(project.path(f"tune/{arm.adapter}")) if arm.adapter else None
+    cost = arm_cost(
+        arm.name,
+        replies,
+        memory_mb=peak_memory_mb() if is_measured else None,
+        training_seconds=trained["seconds"] if trained else None,
+        price_hour=project.config.compare.price_hour,
+        endpoint=arm.other if arm.other and arm.outside else None,
+    )
+    # After the cost, whose memory is that of answering.
+    is_asked = project.config.compare.perplexity
+    gold = gold_log_probs(answerer, material.questions, shown, choice) if is_asked else None
+    return Answered(ArmRun(arm.name, arm.description, tuple(replies)), cost, gold)

@@ -1,0 +1,90 @@
+"""What a report says beside its tables: what was compared, and what its reader must know."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hybrid import advice
+from hybrid.arms import PromptChoice
+from hybrid.artefacts import read_manifest
+from hybrid.eval.comparison import ArmRun, Comparison
+from hybrid.retrieval.index import Index
+from hybrid.types import Question
+
+if TYPE_CHECKING:
+    from hybrid.project import Project
+
+
+def report_facts(project: Project, index: Index, questions: Sequence[Question]) -> dict[str, str]:
+    """What was compared, in the order to show."""
+    config = project.config
+    pairs = read_manifest(project.path("pairs")) or {}
+    facts = {
+        "Model": config.model,
+        "Embedding model": config.embedder,
+        "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
+        f"of at most {config.index.chunk_tokens} tokens",
+        "Questions": f"{len(questions)}, "
+        f"of which {sum(not q.answerable for q in questions)} are not answered by the documents",
+        "Context": f"{config.prompt.k} chunks",
+        "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
+        "Seed": str(config.seed),
+    }
+    for adapter in ("tuned", "hybrid"):
+        manifest = read_manifest(project.path(f"tune/{adapter}"))
+        if manifest and f"tune/{adapter}" in project.stage_names:
+            facts[f"Training, {adapter}"] = (
+                f"{manifest['seconds']:.0f} s, {manifest['steps']} steps, method {config.tune.method}"
+            )
+    return facts
+
+
+def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str, Any]:
+    """The rag prompts that were tried, and how arms stood up to disturbance when that was last measured."""
+    robustness = project.store / "runs" / "robustness" / "robustness.json"
+    return {
+        "prompts": [{"name": choice.name, "score": choice.score} for choice in choices if choice.score is not None],
+        "robustness": json.loads(robustness.read_text(encoding="utf-8")) if robustness.is_file() else None,
+    }
+
+
+def report_notes(choices: Sequence[PromptChoice], metric: str, comparison: Comparison, index: Index) -> list[str]:
+    """The rag prompts that were tried, answers that failed, what the questions cannot show, and missing gold."""
+    failures = map(_failures, comparison.runs)
+    notes = [_prompts(choices, metric), *failures, advice.power_note(comparison), _missing_gold(comparison, index)]
+    return [note for note in notes if note]
+
+
+def _prompts(choices: Sequence[PromptChoice], metric: str) -> str:
+    tried = "; ".join(f"{choice.name}: {choice.score:.3f}" for choice in choices if choice.score is not None)
+    if not tried:
+        return ""
+    return f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried, by {metric}: {tried}."
+
+
+def _failures(run: ArmRun) -> str:
+    failed = [reply for reply in run.replies if reply.error]
+    if not failed:
+        return ""
+    note = (
+        f"{run.name}: {len(failed)} of {len(run.replies)} answers failed and count as wrong, "
+        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask again, run: hybrid compare --force"
+    )
+    sys.stderr.write(f"{note}\n")
+    return note
+
+
+def _missing_gold(comparison: Comparison, index: Index) -> str:
+    named = {document for question in comparison.questions for document in question.gold}
+    unknown = sorted(named - index.documents.keys())
+    if not unknown:
+        return ""
+    note = (
+        f"{len(unknown)} of {len(named)} gold documents are not in the index and count as not retrieved, "
+        f"such as {unknown[0]!r}; ids look like {next(iter(index.documents))!r}."
+    )
+    sys.stderr.write(f"{note}\n")
+    return note

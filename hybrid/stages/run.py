@@ -1,0 +1,79 @@
+"""Runs a stage in a work folder of its own and publishes what it made."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hybrid.artefacts import fingerprint, installed_versions, open_work, publish, read_manifest
+from hybrid.external import Ask
+from hybrid.stages import Counts
+from hybrid.stages.compare import compare_arms
+from hybrid.stages.index import build_index
+from hybrid.stages.pairs import make_pairs
+from hybrid.stages.tune import tune_adapter
+
+if TYPE_CHECKING:
+    from hybrid.project import Project
+
+
+class StageResult(NamedTuple):
+    """What became of a stage: `skipped` if it was fresh, with its manifest."""
+
+    stage: str
+    skipped: bool
+    manifest: dict[str, Any]
+
+
+def run_stage(
+    project: Project,
+    stage: str,
+    inputs: Mapping[str, Any],
+    *,
+    force: bool = False,
+    functions: Mapping[str, Ask] | None = None,
+) -> StageResult:
+    """Makes the artefact of a stage, unless the published one was made from the same inputs.
+
+    Args:
+        project: The project.
+        stage: `index`, `pairs`, `tune/ARM` or `compare`.
+        inputs: What the artefact depends on, by name.
+        force: Makes it again although it is fresh.
+        functions: Further arms of the comparison.
+    """
+    mark = fingerprint(**inputs)
+    found = read_manifest(project.path(stage))
+    if found and found["fingerprint"] == mark and not force:
+        return StageResult(stage, True, found)
+    work = project.store / "work" / stage
+    open_work(work, f"forced {mark}" if force else mark)
+    result = work / "result"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir()
+    started = time.perf_counter()
+    counts = _builder(stage, functions)(project, work)
+    manifest = {
+        "stage": stage,
+        "fingerprint": mark,
+        "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
+        "versions": installed_versions(),
+        **counts,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    publish(result, project.path(stage), manifest)
+    shutil.rmtree(work, ignore_errors=True)
+    return StageResult(stage, False, manifest)
+
+
+def _builder(stage: str, functions: Mapping[str, Ask] | None) -> Callable[[Project, Path], Counts]:
+    builders: dict[str, Callable[[Project, Path], Counts]] = {
+        "index": build_index,
+        "pairs": make_pairs,
+        "compare": partial(compare_arms, functions=functions),
+    }
+    return builders.get(stage) or partial(tune_adapter, arm=stage.removeprefix("tune/"))

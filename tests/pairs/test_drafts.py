@@ -1,0 +1,111 @@
+"""Drafts on disk: who is asked about what, and what a damaged file does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid.pairs.drafts import cached_drafts, chunk_hash, read_drafts
+from hybrid.pairs.teacher import Draft, Figures
+from hybrid.types import Chunk
+
+
+class _Teacher:
+    """One draft a chunk, for the first `most` chunks it is asked about; fails at the chunk `broken`."""
+
+    name = "test"
+    alone = True
+
+    def __init__(self, most: int = 99, broken: str = "") -> None:
+        self.asked: list[str] = []
+        self.most = most
+        self.broken = broken
+
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+        for chunk in chunks[: self.most]:
+            if chunk.id == self.broken:
+                raise KeyboardInterrupt
+            self.asked.append(chunk.id)
+            yield [Draft(f"What of {chunk.id}\u2028?", 0, 4, 0, 9, "fact")]
+
+    def figures(self) -> Figures:
+        return Figures({}, {})
+
+
+def _chunks(count: int) -> list[Chunk]:
+    return [Chunk(f"d{n}#0-9", f"d{n}", 0, 9, f"text {n}...", "Title") for n in range(count)]
+
+
+def test_only_new_and_changed_chunks_are_drafted(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "new" / "drafts.jsonl", _chunks(5)
+    first = cached_drafts(_Teacher(), chunks, file)
+    assert [drafts[0].question for drafts in first] == [f"What of d{n}#0-9\u2028?" for n in range(5)]
+    written = file.read_bytes()
+    again = _Teacher()
+    assert cached_drafts(again, chunks, file) == first
+    assert again.asked == []
+    assert file.read_bytes() == written
+    edited = [replace(chunks[0], text="other"), replace(chunks[1], title="Other"), *chunks[2:4], _chunks(6)[5]]
+    cached_drafts(again, edited[::-1], file)
+    assert again.asked == ["d5#0-9", "d1#0-9", "d0#0-9"]
+    assert file.read_bytes().startswith(written)
+    assert cached_drafts(again, chunks, file) == first  # an edit that is taken back costs nothing
+    assert len(again.asked) == 3
+
+
+def test_the_hash_is_of_all_that_a_teacher_sees() -> None:
+    chunk = _chunks(1)[0]
+    changed = [replace(chunk, id="d0#1-10"), replace(chunk, text="text 1..."), replace(chunk, title="")]
+    assert len({chunk_hash(chunk), *map(chunk_hash, changed)}) == 4
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _chunks(5)
+    with pytest.raises(KeyboardInterrupt):
+        cached_drafts(_Teacher(broken="d3#0-9"), chunks, file)
+    assert len(read_drafts(file)) == 3
+    teacher = _Teacher()
+    expected = cached_drafts(_Teacher(), chunks, tmp_path / "whole.jsonl")
+    assert cached_drafts(teacher, chunks, file) == expected
+    assert teacher.asked == ["d3#0-9", "d4#0-9"]
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_damaged_lines_are_drafted_again(cut: int, tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _chunks(4)
+    expected = cached_drafts(_Teacher(), chunks, file)
+    lines = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([lines[0], b'{"chunk": 3}', b"\xff\x00", lines[2], lines[3][:cut]]))
+    teacher = _Teacher()
+    assert cached_drafts(teacher, chunks, file) == expected
+    assert teacher.asked == ["d1#0-9", "d3#0-9"]
+    assert cached_drafts(teacher, chunks, file) == expected
+    assert len(teacher.asked) == 2
+
+
+def test_values_of_a_wrong_type_are_no_drafts(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _chunks(1)
+    for drafts in ('[["Q?", "0", 4, 0, 9, "fact"]]', "[[1, 0, 4, 0, 9, 2]]", '[["Q?"]]', "3", '["Q"]'):
+        file.write_text(f'{{"chunk": "{chunk_hash(chunks[0])}", "drafts": {drafts}}}\n', encoding="utf-8")
+        assert read_drafts(file) == {}
+
+
+def test_a_teacher_that_ends_early_is_asked_about_the_others_next_time(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _chunks(5)
+    assert [len(drafts) for drafts in cached_drafts(_Teacher(most=2), chunks, file)] == [1, 1, 0, 0, 0]
+    teacher = _Teacher()
+    assert [len(drafts) for drafts in cached_drafts(teacher, chunks, file)] == [1] * 5
+    assert teacher.asked == ["d2#0-9", "d3#0-9", "d4#0-9"]
+
+
+def test_a_build_drafts_no_chunk_twice(
+    build: Callable[..., Any], make_teacher: Callable[[], Any], tmp_path: Path
+) -> None:
+    first, second = make_teacher(), make_teacher()
+    made = build(drafts=tmp_path / "d.jsonl", teacher=first)
+    assert build(drafts=tmp_path / "d.jsonl", teacher=second) == made
+    assert len(first.drafted) > 20
+    assert second.drafted == []

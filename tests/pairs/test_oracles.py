@@ -1,0 +1,51 @@
+"""The quote of a user's own question is an exact span of its chunk, however the answer was typed."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid.pairs.align import align
+from hybrid.pairs.oracles import answer_span, find_support
+from hybrid.types import Chunk, Question
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "found"),
+    [
+        ("six tanks", "It has SIX\n  tanks.", "SIX\n  tanks"),
+        ("waterproof coat", "Take a water-\nproof coat.", "water-\nproof coat"),
+        ("water-proof coat", "Take a waterproof coat.", "waterproof coat"),
+        ("café", "the cafe\u0301 opens", "cafe\u0301"),
+        ("10-20 bar", "of 10\u201320\u00a0bar", "10\u201320\u00a0bar"),
+        ("the so-called 'key'", "the so\u00adcalled \u2018key\u2019.", "the so\u00adcalled \u2018key\u2019"),
+        ("two bold words", "has two **bold** words", "two **bold** words"),
+        ("The ABC, Inc.", "It rains. The owner is ABC Inc. today. Yes.", "The owner is ABC Inc."),
+    ],
+)
+def test_an_answer_is_found_whatever_its_form(answer: str, text: str, found: str) -> None:
+    span = answer_span(text, answer)
+    assert span is not None
+    assert text[slice(*span)] == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"), [("5", "15 litres"), ("yes", "Yes, it is."), ("six tanks", "six large tanks"), ("cafe", "café")]
+)
+def test_what_is_not_there_is_not_found(answer: str, text: str) -> None:
+    assert answer_span(text, answer) is None
+
+
+@given(words=st.lists(st.sampled_from(["naïve", "ﬁne", "co-op", "½", "“six”", "İ", "Straße", "x²"]), min_size=1))
+def test_an_aligned_answer_is_always_found(words: list[str]) -> None:
+    text = unicodedata.normalize("NFD", " \n".join(words))
+    answer = " ".join(words)
+    assert (answer_span(text, answer) is not None) >= (align(answer, text) is not None)
+
+
+def test_the_support_of_a_question_is_a_span_of_its_chunk() -> None:
+    chunk = Chunk("d#9-40", "d", 9, 40, "Take a water-\nproof coat along.")
+    support = find_support(Question("q", "What to take?", ("a waterproof coat",)), [chunk], [])
+    assert support is not None
+    assert chunk.text[support.start : support.end] == "a water-\nproof coat"

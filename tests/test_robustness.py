@@ -1,0 +1,80 @@
+"""The robustness suite on a project, and its scores."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+
+from hybrid.arms import select_arms
+from hybrid.errors import ConfigError
+from hybrid.eval.comparison import Reply
+from hybrid.perturb import Condition, Probe, conditions
+from hybrid.project import Project
+from hybrid.robustness import _arms, markdown, run_robustness, score
+from hybrid.types import Question
+
+QUESTIONS = [Question(f"q{n}", "How often?", ("every day",)) for n in range(4)]
+TEXTS = ("every day", "pineapple", "refused", "every day pineapple")
+REPLIES = [Reply(f"q{n}", text, text == "refused", (), (), 0.1) for n, text in enumerate(TEXTS)]
+
+
+def _probes(planted: str) -> dict[Question, Probe]:
+    return {question: Probe(question.question, None, planted) for question in QUESTIONS}
+
+
+def test_answers_are_scored_by_the_metric_and_by_what_was_planted() -> None:
+    found = score("a", Condition("injection", "answer", lambda _: None), _probes("pineapple"), REPLIES, "em", 0)
+    assert (found.n, found.score, found.refused, found.misled) == (4, 0.25, 0.25, 0.5)
+    assert found.low <= found.score <= found.high
+    assert score("a", Condition("x", "answer", lambda _: None), _probes(""), REPLIES, "em", 0).misled is None
+
+
+def test_refusals_are_the_score_where_the_answer_is_missing() -> None:
+    missing = Condition("oracle missing", "refuse", lambda _: None)
+    assert score("a", missing, _probes(""), REPLIES, "em", 0).score == 0.25
+    failed = [Reply(f"q{n}", "", True, (), (), 0.0, error="down") for n in range(4)]
+    found = score("a", missing, _probes(""), failed, "em", 0)
+    assert (found.score, found.errors) == (0.0, 4), "a failure is no refusal"
+
+
+def test_arms_must_show_what_they_retrieve() -> None:
+    arms = select_arms(["base", "rag", "hybrid", "hybrid_oracle"])
+    assert [arm.name for arm in _arms(arms, [])] == ["rag", "hybrid"]
+    assert [arm.name for arm in _arms(arms, ["hybrid"])] == ["hybrid"]
+    with pytest.raises(ConfigError, match=r"found base; of compare\.arms these are rag, hybrid"):
+        _arms(arms, ["base", "rag"])
+    with pytest.raises(ConfigError, match="found none"):
+        _arms(select_arms(["base"]), [])
+
+
+def test_the_suite_runs_on_a_project_and_goes_on(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.open(finished_copy.folder)
+    result = run_robustness(project, ["rag", "hybrid"], sample=3)
+    assert result.questions == 3
+    by_arm = {arm: [row for row in result.scores if row.arm == arm] for arm in ("rag", "hybrid")}
+    assert [row.condition for row in by_arm["rag"]] == [row.condition for row in by_arm["hybrid"]]
+    names = {condition.name for condition in conditions(project.config.prompt.k)}
+    assert {"as asked", "0 distractors", "oracle missing", "typos", "injection"} <= {
+        row.condition for row in by_arm["rag"]
+    }
+    assert {row.condition for row in by_arm["rag"]} <= names
+    for row in result.scores:
+        assert 1 <= row.n <= 3
+        assert row.errors == 0
+        assert all(math.isfinite(value) for value in (row.score, row.low, row.high, row.refused))
+        assert (row.misled is not None) == (row.condition in {"contradicted", "injection"})
+    folder = project.store / "runs" / "robustness"
+    assert json.loads((folder / "robustness.json").read_text()) == json.loads(json.dumps(asdict(result)))
+    report = project.report()
+    assert report.data["robustness"] == json.loads(json.dumps(asdict(result)))
+    assert "How arms stand up to disturbance" in (report.folder / "report.html").read_text(encoding="utf-8")
+    table = (folder / "robustness.md").read_text()
+    assert table == markdown(result)
+    assert table.count("\n| hybrid |") == len(by_arm["hybrid"])
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("answered again")
+
+    monkeypatch.setattr("hybrid.generate.generate_batch", forbidden)
+    assert run_robustness(project, ["rag", "hybrid"], sample=3) == result
