@@ -27,7 +27,7 @@ from hybrid.models import resolve_model
 from hybrid.pairs.formats import load_examples
 from hybrid.pairs.marks import FILE, Verdict
 from hybrid.stages.inputs import stage_inputs
-from hybrid.stages.pairs import export_examples, mark_pairs, read_parts
+from hybrid.stages.pairs import affected, export_examples, mark_pairs, read_parts
 from hybrid.stages.run import StageResult, run_stage
 from hybrid.stages.serve import load_assistant
 from hybrid.stages.tune import export_model
@@ -211,7 +211,8 @@ class Project:
                 changed = [
                     name for name, value in inputs.items() if manifest["inputs"].get(name) != fingerprint(value=value)
                 ]
-                states.append(StageStatus(stage, "stale", "changed: " + ", ".join(changed)))
+                touched = affected(self) if stage == "pairs" and changed == ["index"] else ""
+                states.append(StageStatus(stage, "stale", f"changed: {', '.join(changed)}{touched}"))
         return states
 
     # --- stages -------------------------------------------------------------------------------------------------------

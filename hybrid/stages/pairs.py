@@ -16,12 +16,13 @@ from hybrid.pairs.build import Answers, build_pairs
 from hybrid.pairs.export import export_all, export_pairs, read_pairs
 from hybrid.pairs.formats import load_examples
 from hybrid.pairs.funnel import funnel_table
-from hybrid.pairs.history import read_last, write_basis
+from hybrid.pairs.history import affected_pairs, read_last, write_basis
 from hybrid.pairs.marks import Verdict, change_marks, read_marks, write_marks
 from hybrid.pairs.page import PAGE, PairsView, html_page
 from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
 from hybrid.pairs.verify import make_answerer
-from hybrid.retrieval.index import Index
+from hybrid.retrieval.index import Index, document_hash
+from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
 from hybrid.stages.parts import project_embedder
@@ -73,6 +74,13 @@ def make_pairs(project: Project, work: Path) -> Counts:
     page = html_page(PairsView(parts, chunks, counts, marks), project.folder.name)
     (work / "result" / PAGE).write_text(page, encoding="utf-8")
     return counts
+
+
+def affected(project: Project) -> str:
+    """How much of the published pairs an edit of the documents touches, in brackets; empty if that is not known."""
+    documents = load_documents(project.documents).documents
+    found = affected_pairs(project.path("pairs"), {document.id: document_hash(document) for document in documents})
+    return f" ({found})" if found and found.documents else ""
 
 
 def read_parts(project: Project) -> dict[str, list[Pair]]:

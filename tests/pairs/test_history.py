@@ -367,3 +367,11 @@ def test_the_pairs_that_a_change_touches_are_counted(finished_copy: Project) -> 
     del documents["new.md"], documents["radio.md"]
     assert str(affected_pairs(finished_copy.path("pairs"), documents)) == f"1 document; {touched} of {len(pairs)} pairs"
     assert affected_pairs(finished_copy.folder, documents) is None
+
+
+def test_status_says_how_many_pairs_an_edit_touches(finished_copy: Project) -> None:
+    pairs = [pair for part in ("train", "dev") for pair in finished_copy.training_pairs(part)]
+    about = sum(any(oracle.startswith("radio.md#") for oracle in pair.oracles) for pair in pairs)
+    _edit(finished_copy)
+    (reason,) = [state.reason for state in finished_copy.status() if state.stage == "pairs"]
+    assert reason == f"changed: index (1 document; {about} of {len(pairs)} pairs)"
