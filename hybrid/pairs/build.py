@@ -212,9 +212,7 @@ def _combined(side: Sequence[Candidate], carried: Carried, config: PairsConfig, 
     """New questions that need two chunks of one side of the split."""
     single = [candidate for candidate in side if len(candidate.oracles) == 1]
     held = sum(len(candidate.oracles) > 1 for candidate in side)
-    # As with the others, of `POOL` that are made one becomes a pair.
-    wanted = round(POOL * config.p_multi * min(config.total, len(side))) - held
-    made = combined_candidates(single, max(0, wanted), rng)
+    made = combined_candidates(single, max(0, round(config.p_multi * len(side)) - held), rng)
     return [candidate for candidate in made if candidate.id not in carried.candidates]
 
 

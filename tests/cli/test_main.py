@@ -128,7 +128,7 @@ def test_ask_prints_the_answer_and_where_it_is_from(
 ) -> None:
     question = ["Where", "does", "the", "beacon", "stand?"]
     answer = run_json("ask", *question, "--project", finished_project.folder)
-    assert set(answer) == {"text", "citations", "hits", "abstained", "seconds"}
+    assert set(answer) == {"text", "citations", "hits", "abstained", "seconds", "invalid_citations"}
     assert len(answer["hits"]) == 3
     assert main(["ask", *question, "--project", str(finished_project.folder)]) == 0
     assert capsys.readouterr().out.startswith(answer["text"])
