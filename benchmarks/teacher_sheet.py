@@ -1,13 +1,16 @@
 """How good the offline teacher's kept pairs are in a careful reader's eyes: draws pairs to read, then counts.
 
     python benchmarks/teacher_sheet.py draw --data DATA --work /tmp/sheet
-    python benchmarks/teacher_sheet.py count --work /tmp/sheet
+    python benchmarks/teacher_sheet.py count --work /tmp/sheet --reader "who read, and how far apart the passes were"
 
 `draw` makes the pairs of every set with the default settings, so that the funnel is the product's own, and writes
 WORK/pass1.jsonl and WORK/pass2.jsonl: the same pairs with question, answer, quote and chunk, each time in another
 order. The reader writes verdict1.tsv and verdict2.tsv beside them, a line a pair: its number, a tab, and `right` or one
 of the CLASSES below, the second time without looking at the first. Where the two differ, the pair is looked at once
 more; final.tsv says what holds. `count` publishes benchmarks/results/teacher_sheet.csv and teacher_sheet.json.
+
+Right is what a user could ask without having seen the passage (a topic named as `About TITLE:` counts as named), in
+tolerable grammar, with an answer that its passage gives and that says all that was asked for.
 
 The absent pairs of training are not drawn: their answer is the refusal. Only the handbook's questions and answers are
 published; the others are named by the document and span of their quote.
@@ -71,7 +74,10 @@ def make_project(name: str, options: argparse.Namespace) -> hybrid.Project:
         return hybrid.Project.open(folder)
     if name == "handbook":
         return hybrid.Project.create(folder, HANDBOOK / "docs", HANDBOOK / "questions.jsonl")
-    documents, questions = read_lines(options.data / name / "corpus.jsonl"), read_lines(options.data / name / "qa.jsonl")
+    documents, questions = (
+        read_lines(options.data / name / "corpus.jsonl"),
+        read_lines(options.data / name / "qa.jsonl"),
+    )
     size = round(PARTS.get(name, 1) * len(documents))
     kept = {documents[i]["_id"] for i in Random(f"{options.seed}/{name}").sample(range(len(documents)), size)}
     part = options.work / f"{name}_part"
@@ -134,6 +140,7 @@ def count(options: argparse.Namespace) -> None:
     result = {
         **report.header("python benchmarks/teacher_sheet.py draw --data DATA --work WORK", record["versions"]),
         "seed": record["seed"],
+        "reader": options.reader,
         "part_of_documents": {name: round(part, 3) for name, part in PARTS.items()},
         "agreement": agreement(sheet),
         "all": tally(sheet),
@@ -250,6 +257,7 @@ def main() -> None:
     drawing.add_argument("--seed", type=int, default=1)
     drawing.set_defaults(do=draw)
     counting = commands.add_parser("count", help="publish what the reader found")
+    counting.add_argument("--reader", required=True, help="who read, and how, which the figures rest on")
     counting.set_defaults(do=count)
     for command in (drawing, counting):
         command.add_argument("--work", type=Path, required=True, help="folder of the projects and the pairs to read")

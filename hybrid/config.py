@@ -123,8 +123,8 @@ class PairsConfig:
         p_absent: Share of the pairs whose context shows no oracle.
         absent: Their answer: the refusal (`refuse`), the real one from memory (`memorise`), or half of each (`mixed`).
         p_yes_no: Share of the teacher's pairs that ask yes or no.
-        p_multi: Share of a teacher's questions that need two chunks: comparisons and two questions in one. They are made
-            from the others, so more of them teaches no more facts.
+        p_multi: Share of a teacher's questions that need two chunks: comparisons and two questions in one. They are
+            made from the others, so more of them teaches no more facts.
         dev_share: Share of the pairs kept from training, by whole documents, to choose the rag prompt on.
         oracle_in_top: A pair is kept if retrieval ranks an oracle this high for its question (0 keeps all).
         max_similarity: Pairs this close in words to a comparison question (Jaccard) are dropped.
