@@ -39,7 +39,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "p_absent 0.4": ("pairs.p_absent=0.4",),
     "answers cited": ("prompt.answers=cited",),
     "answers quoted": ("prompt.answers=quoted",),
-    "no funnel": ("pairs.funnel=false",),
+    "fewer gates": (
+        "pairs.duplicate_words=1",
+        "pairs.duplicate_meaning=2",
+        "pairs.paraphrases=1000",
+        "pairs.oracle_in_top=0",
+    ),
     "100 pairs": ("pairs.total=100",),
     "300 pairs": ("pairs.total=300",),
     "1500 pairs": ("pairs.total=1500",),

@@ -206,12 +206,14 @@ def _split(comparison: Comparison, arm: str, rows: Sequence[int]) -> Split:
     if not rows:
         return Split(None, None)
     groups = [comparison.groups[row] for row in rows]
-    values = [_values(comparison, arm)[row] or 0.0 for row in rows]
+    mine = _values(comparison, arm)
+    values = [mine[row] or 0.0 for row in rows]
     interval = mean_interval(values, groups=groups, seed=comparison.seed)
     mean = Estimate(sum(values) / len(values), *interval, len(values))
     if arm == comparison.baseline or comparison.baseline not in comparison.scores:
         return Split(mean, None)
-    theirs = [_values(comparison, comparison.baseline)[row] or 0.0 for row in rows]
+    baseline = _values(comparison, comparison.baseline)
+    theirs = [baseline[row] or 0.0 for row in rows]
     return Split(mean, paired_bootstrap(values, theirs, groups=groups, seed=comparison.seed))
 
 

@@ -347,5 +347,6 @@ def read_replies(journal: Path) -> dict[str, Reply]:
 
 def append_replies(journal: Path, replies: Sequence[Reply]) -> None:
     """Appends replies to the journal, one JSON object a line."""
-    with journal.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(reply), ensure_ascii=False) + "\n" for reply in replies)
+    # In ASCII, as a model may write half of a surrogate pair; a line break first, as the last line may be half a line.
+    with journal.open("a", encoding="ascii") as file:
+        file.writelines("\n" + json.dumps(asdict(reply)) for reply in replies)

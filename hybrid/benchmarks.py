@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from hybrid.config import apply_override
+from hybrid.config import apply_override, config_from_dict
 from hybrid.errors import ConfigError, QuestionError
 from hybrid.pairs.beir import FILES
 from hybrid.pairs.formats import load_examples
@@ -28,6 +28,7 @@ from hybrid.project import CONFIG, Project
 from hybrid.types import Question
 
 RECORD = "benchmark.json"
+_SPLIT_SEED = 0
 CORPUS = "corpus.jsonl"
 _DECISIONS = {"yes", "no", "maybe"}
 
@@ -124,12 +125,16 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
     values = copy.deepcopy(dict(benchmark.settings))
     for override in overrides:
         apply_override(values, override)
-    record = {"benchmark": name, "path": str(path.resolve()), "share": benchmark.share, "seed": values.get("seed", 0)}
+    given = config_from_dict(values, "--set")
+    if {"documents", "questions"} & values.keys() or given.pairs.file:
+        raise ConfigError(f"a benchmark names its documents, questions and pairs.file itself; leave out {overrides}")
+    # The same split whatever the seed of a run, so that runs with several seeds answer the same questions.
+    record = {"benchmark": name, "path": str(path.resolve()), "share": benchmark.share, "seed": _SPLIT_SEED}
     if (folder / CONFIG).exists():
         _check_same(folder, record)
         return Project.open(folder, overrides)
     documents, items = _read(benchmark, path, folder)
-    parts = split(items, benchmark.share, int(record["seed"]))
+    parts = split(items, benchmark.share, _SPLIT_SEED)
     if not parts.train or not parts.test:
         raise QuestionError(f"{path}: {len(items)} questions cannot be split by group; there are too few groups")
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,8 +191,9 @@ def _read(benchmark: Benchmark, path: Path, folder: Path) -> tuple[Path, list[It
 def _items(benchmark: Benchmark, path: Path) -> list[Item]:
     """The questions of a folder; fields of `qa.jsonl` beyond those of a question file say what belongs together."""
     questions = load_examples(path, answered=True)
-    lines = (path / "qa.jsonl").read_text(encoding="utf-8").split("\n")
-    records = {str(record.get("id")): record for record in (json.loads(line) for line in lines if line.strip())}
+    lines = (path / "qa.jsonl").read_text(encoding="utf-8-sig").split("\n")
+    read = (json.loads(line) for line in lines if line.strip())
+    records = {str(record.get("id", record.get("_id"))): record for record in read}
     items = []
     for question in questions:
         record = records.get(question.id, {})

@@ -92,6 +92,8 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
         QuestionError: The project has no questions, or the index supports no answer.
         ArtefactError: The index or an adapter is missing.
     """
+    if sample < 1:
+        raise ConfigError(f"--sample is {sample}; it must be 1 or more questions")
     config = project.config
     if project.questions is None:
         raise QuestionError(f"no questions to disturb: set `questions` in {project.folder / 'hybrid.yaml'}")

@@ -96,8 +96,11 @@ def test_a_beir_folder_becomes_a_project_and_is_opened_again(tmp_path: Path) -> 
     assert again.config.compare.limit == 7
     assert Project.open(tmp_path / "project").config.compare.limit == 5
     assert (tmp_path / "project" / "test.jsonl").read_bytes() == before
-    with pytest.raises(ConfigError, match="project of 'beir' with another seed; give --project a new folder"):
-        create_benchmark("beir", path, tmp_path / "project", ["seed=4"])
+    other = create_benchmark("beir", path, tmp_path / "other", ["seed=4"])
+    assert (other.folder / "test.jsonl").read_bytes() == before, "runs with several seeds answer the same questions"
+    for setting in ("questions=mine.jsonl", "pairs.file=mine.jsonl", "seed=abc", "pairs=5"):
+        with pytest.raises(ConfigError):
+            create_benchmark("beir", path, tmp_path / "wrong", [setting])
     with pytest.raises(ConfigError, match="with another benchmark"):
         create_benchmark("pubmedqa", path, tmp_path / "project", ["seed=3"])
 

@@ -114,10 +114,12 @@ def test_training_and_serving_render_the_same_tokens(finished_project: "Project"
 def test_closed_book_examples_leave_out_refusals(finished_project: "Project") -> None:
     tokenizer = load_tokenizer(finished_project.model)
     chunk = _chunk(1)
-    pair = Pair("p", "What?", "No idea.", (chunk.id,), (), (), "absent")
-    closed = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
-    opened = training_examples([pair], {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
-    assert (len(closed.examples), len(opened.examples)) == (0, 1)
+    refused = Pair("p", "What?", finished_project.config.prompt.refusal, (chunk.id,), (), (), "absent")
+    remembered = Pair("q", "What?", "Rust", (chunk.id,), (), (), "absent")
+    pairs = [refused, remembered]
+    closed = training_examples(pairs, {chunk.id: chunk}, finished_project, tokenizer, closed_book=True)
+    opened = training_examples(pairs, {chunk.id: chunk}, finished_project, tokenizer, closed_book=False)
+    assert ([e.id for e in closed.examples], len(opened.examples)) == (["q"], 2)
 
 
 def test_training_contexts_also_fit_the_longest_row(finished_project: "Project") -> None:

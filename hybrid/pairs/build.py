@@ -27,7 +27,7 @@ from hybrid.pairs.guard import Guard
 from hybrid.pairs.history import Carried, Last, carry_over, changes, mend_contexts, split_again
 from hybrid.pairs.leaks import LeakReport, find_leaks
 from hybrid.pairs.marks import Marks
-from hybrid.pairs.screening import screen, screen_dev
+from hybrid.pairs.screening import screen, screen_combined, screen_dev
 from hybrid.pairs.splits import similar_documents, split_by_document
 from hybrid.pairs.summary import summary
 from hybrid.pairs.teacher import Teacher
@@ -122,28 +122,27 @@ def build_pairs(
         found, usage = _from_teacher(teacher, index.chunks, drafts, config, seed, carried, funnel)
     # Those carried over come first: of two that are alike the first is kept.
     found = [*carried.candidates.values(), *(c for c in found if c.id not in carried.candidates)]
-    written = len(found) + sum(funnel.counts.values())
     kept = screen(found, index.documents, evaluation, vectors, marks or Marks(), config, funnel, own=bool(own))
     drawn = _draw(kept, carried, clusters, config, funnel, rng)
     search = partial(_search, searcher=searcher, depth=_depth(config, prompt))
     hits = search(drawn)
-    top = 0 if own else config.oracle_in_top
-    kept = funnel.keep("oracle not retrieved", drawn, lambda c: c.id in carried.candidates or _is_found(c, hits, top))
+    is_found = partial(_is_found, hits=hits, top=0 if own else config.oracle_in_top)
+    kept = funnel.keep("oracle not retrieved", drawn, lambda c: c.id in carried.candidates or is_found(c))
     kept, from_memory = _answered(kept, carried, chunks, answers, config, funnel)
-    _refuse_none(kept, written, funnel, own=bool(own))
     train, dev = _split(kept, carried, index.documents.values(), vectors, config, funnel, rng)
-    joined = [] if own or carried.is_settled else [_combined(side, carried, config, rng) for side in (train, dev)]
+    joined = [[] if own or carried.is_settled else _combined(side, carried, config, rng) for side in (train, dev)]
     hits |= search([*chain(*joined)])
-    more = [[candidate for candidate in side if _is_found(candidate, hits, top)] for side in joined or [[], []]]
+    more = screen_combined(train, joined, is_found, evaluation, vectors, marks or Marks(), config, funnel)
     sides = _place([*train, *more[0]], [*dev, *more[1]], carried, hits, chunks, config, prompt, rng)
     trained, chosen = (tag_closed_book(side.pairs, from_memory) for side in sides)
+    _refuse_none(trained, funnel, own=bool(own))
     run, meaning = config.shared_run, config.max_meaning
     leaks = find_leaks(trained, chosen, evaluation, chunks, vectors, run=run, in_meaning=meaning, own=bool(own))
     made_from = {candidate.id: candidate for candidate in (*train, *dev, *more[0], *more[1])}
     candidates = [made_from[pair.id] for pair in (*trained, *chosen)]
     funnel.counts |= _left_over(sides, len(made_from))
     dropped = {f"dropped: {name}": count for name, count in funnel.counts.items()}
-    counts = {"candidates": written + sum(map(len, more)), **usage, **dropped}
+    counts = {"candidates": len(candidates) + sum(dropped.values()), **usage, **dropped}
     counts |= _figures(sides, trained, chosen, hits, chunks, prompt.k) | _history(last, sides)
     counts |= coverage([*trained, *chosen], index.chunks, clusters) | {"leaks": leaks.to_dict()}
     return PairSet(trained, chosen, candidates, counts, leaks)
@@ -252,7 +251,8 @@ def _place(
     for old, lost, side, total in zip(
         (carried.train, carried.dev), (carried.lost, carried.lost_dev), (train, dev), totals, strict=True
     ):
-        holding = [pair for pair in old if pair.id in by_id]
+        ids = {candidate.id for candidate in side}  # of this side alone: a pair may have lost its place on it
+        holding = [pair for pair in old if pair.id in ids]
         sides.append(
             fill(
                 mend_contexts(holding, carried.same, hits, answers),
@@ -297,9 +297,10 @@ def _history(last: Last | None, sides: Sequence[Filled]) -> dict[str, int]:
     return changes(last, pairs) | {"retired": sum(side.retired for side in sides)}
 
 
-def _refuse_none(kept: Sequence[Candidate], written: int, funnel: Funnel, *, own: bool) -> None:
-    if kept:
+def _refuse_none(pairs: Sequence[Pair], funnel: Funnel, *, own: bool) -> None:
+    if pairs:
         return
+    written = sum(funnel.counts.values())
     dropped = ", ".join(f"{name} {count}" for name, count in funnel.counts.items() if count) or "nothing"
     hint = _OWN_DROPPED if own else ""
     raise TrainingError(f"no training pair is left of {written} candidates; dropped: {dropped}{hint}")
@@ -357,7 +358,9 @@ def _from_teacher(
     allowed = {*Random(seed).sample(polar, min(len(polar), room)), *carried.candidates}
     figures = teacher.figures()
     funnel.counts.update(figures.dropped)
-    return [c for c in found if c.answer not in _POLAR or c.id in allowed], figures.usage
+    return funnel.keep("more yes or no than wanted", found, lambda c: c.answer not in _POLAR or c.id in allowed), (
+        figures.usage
+    )
 
 
 def _depth(config: PairsConfig, prompt: PromptConfig) -> int:
@@ -371,4 +374,5 @@ def _search(candidates: Sequence[Candidate], searcher: Searcher, depth: int) -> 
 
 
 def _is_found(candidate: Candidate, hits: Mapping[str, Sequence[str]], top: int) -> bool:
-    return not top or not candidate.oracles or bool(set(candidate.oracles) & set(hits[candidate.id][:top]))
+    """Whether an oracle is among the first `top`; a question over several chunks needs them all."""
+    return not top or set(candidate.oracles) <= set(hits[candidate.id][:top])

@@ -14,6 +14,7 @@ from hybrid.pairs.candidates import Candidate, words
 DISAGREEMENT = "The documents disagree: {answers}."
 _LONGEST_ANSWER = 12  # words, of each half of a question in two halves
 _LONGEST_HALF = 13
+_MOST_SAID = 8  # answers to one question that may contradict each other
 _SPECIFIC = 2  # words that mean something, in a question without a name
 _TOPIC = re.compile(r"About [^:]+: ")
 _AMOUNT = re.compile(
@@ -237,8 +238,15 @@ def conflicting_candidates(candidates: Sequence[Candidate], sentence: str = DISA
     replaced: set[str] = set()
     ambiguous = 0
     for group in _groups((_same_question(c), c) for c in candidates if len(c.oracles) == 1).values():
-        differing = [(a, b) for a, b in combinations(group, 2) if a.documents != b.documents and _differ(a, b)]
+        # Each answer of a document once; with many, it is a form that every document fills in, not a contradiction.
+        said = list({(c.documents, " ".join(words(c.answer))): c for c in reversed(group)}.values())[::-1]
+        differing = [
+            (a, b) for a, b in combinations(said[:_MOST_SAID], 2) if a.documents != b.documents and _differ(a, b)
+        ]
         if not differing:
+            continue
+        if len(said) > _MOST_SAID:
+            ambiguous += 1
             continue
         clear = [pair for pair in differing if _is_specific(pair[0].question) and _contradict(*pair)]
         if not clear:

@@ -90,7 +90,7 @@ def plan_contexts(
     []
     """
     answerable = [c for c in candidates if c.oracles and len(c.oracles) <= budget]
-    unanswerable = [c for c in candidates if not c.oracles][:total]
+    unanswerable = _fair_share([c for c in candidates if not c.oracles], len(answerable), total)
     unplaced = sum(len(c.oracles) > budget for c in candidates)
     total = max(0, min(total, len(answerable) + len(unanswerable)) - len(unanswerable))
     # Those that shall not see their oracle are drawn from what would be used, not from the front of the queue.
@@ -122,6 +122,12 @@ def plan_contexts(
     left_out = sum(guard.judge(candidate, chunk) == "ambiguous" for candidate, chunk in shown)
     short = sum(len(pair.context) < k for pair in pairs)
     return Plan(sorted(pairs, key=lambda pair: (pair.context, pair.id)), unplaced, promoted, left_out, short)
+
+
+def _fair_share(unanswerable: list[Candidate], answerable: int, total: int) -> list[Candidate]:
+    """As many as are their share of the total, so that questions without an answer do not crowd out the others."""
+    share = total / max(1, total, answerable + len(unanswerable))
+    return unanswerable[: round(share * len(unanswerable))]
 
 
 def _draw(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 GATES = (
     "no answer",
     "oracle not found",
+    "more yes or no than wanted",
     "marked bad",
     "points at its passage",
     "joined as a contradiction",

@@ -182,16 +182,21 @@ def split_again(
         The candidates to train on, and those kept from training.
     """
     groups = together or {}
-    known = {groups.get(document, document): side for document, side in sides.items()}
+    known: dict[str, set[bool]] = {}
+    for document, side in sides.items():
+        known.setdefault(groups.get(document, document), set()).add(side)
     own: dict[str, set[bool]] = {}
     growing = True
     while growing:
         growing = False
         for candidate in found:
             tied = {groups.get(document, document) for document in candidate.documents}
-            own[candidate.id] = {known[name] for name in tied if name in known}
-            if len(own[candidate.id]) == 1 and not tied <= known.keys():
-                known |= dict.fromkeys(tied, *own[candidate.id])
+            own[candidate.id] = set().union(*(known[name] for name in tied if name in known))
+            if candidate.documents and sides.keys() >= set(candidate.documents):
+                # What came since may resemble documents of both sides; these stay where they are all the same.
+                own[candidate.id] = {sides[document] for document in candidate.documents}
+            elif len(own[candidate.id]) == 1 and not tied <= known.keys():
+                known |= {name: set(own[candidate.id]) for name in tied - known.keys()}
                 growing = True
     train, dev = split([candidate for candidate in found if not own[candidate.id]])
     return (

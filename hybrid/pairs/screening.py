@@ -49,7 +49,8 @@ def screen(
     if not own:
         kept = funnel.keep("points at its passage", kept, gates.is_self_contained)
         conflicts = conflicting_candidates(kept)
-        kept = funnel.keep("joined as a contradiction", kept, _not_in(conflicts.replaced)) + conflicts.candidates
+        kept = funnel.keep("joined as a contradiction", kept, _not_in(conflicts.replaced))
+        kept += funnel.keep("marked bad", conflicts.candidates, marks.unmarked)
     kept = funnel.keep("quote not in its document", kept, lambda c: gates.quotes_hold(c, texts))
     kept = funnel.keep("duplicate", kept, gates.without_duplicates())
     if not own:
@@ -66,12 +67,41 @@ def screen(
         # A question file may share documents with the comparison, and facts learnt from it would leak.
         evaluated = {document for question in evaluation for document in question.gold}
         kept = funnel.keep("document of a comparison question", kept, lambda c: not evaluated & set(c.documents))
-    kept = funnel.keep("like a comparison question", kept, gates.unlike_evaluation(evaluation, config.max_similarity))
+    return _unlike(kept, evaluation, vectors, config, funnel)
+
+
+def _unlike(
+    found: Sequence[Candidate],
+    evaluation: Sequence[Question],
+    vectors: QuestionVectors,
+    config: PairsConfig,
+    funnel: Funnel,
+) -> list[Candidate]:
+    kept = funnel.keep("like a comparison question", found, gates.unlike_evaluation(evaluation, config.max_similarity))
     asked = [question.question for question in evaluation]
     leaks = find_contaminated(kept, asked, vectors, run=config.shared_run, in_meaning=config.max_meaning)
     kept = funnel.keep("runs of words of a comparison question", kept, _not_in(leaks.in_words))
-    kept = funnel.keep("means a comparison question", kept, _not_in(leaks.in_meaning))
-    return kept
+    return funnel.keep("means a comparison question", kept, _not_in(leaks.in_meaning))
+
+
+def screen_combined(
+    train: Sequence[Candidate],
+    joined: Sequence[Sequence[Candidate]],
+    is_found: Callable[[Candidate], bool],
+    evaluation: Sequence[Question],
+    vectors: QuestionVectors,
+    marks: Marks,
+    config: PairsConfig,
+    funnel: Funnel,
+) -> list[list[Candidate]]:
+    """Passes what was made of two candidates, for training and for dev, through the gates that it has not passed yet.
+
+    `is_found` tells whether retrieval finds the oracles of a candidate.
+    """
+    sides = [funnel.keep("marked bad", side, marks.unmarked) for side in joined]
+    sides = [funnel.keep("oracle not retrieved", side, is_found) for side in sides]
+    clean = [_unlike(side, evaluation, vectors, config, funnel) for side in sides]
+    return [clean[0], screen_dev([*train, *clean[0]], clean[1], vectors, config, funnel)]
 
 
 def screen_dev(

@@ -90,10 +90,13 @@ def split_by_document(
     order = sorted(sizes, key=names.__getitem__)
     rng.shuffle(order)
     aside: set[str] = set()
-    for group in order[:-1]:
-        if sum(map(sizes.__getitem__, aside)) >= share * len(found):
+    held = 0
+    for group in order:
+        if held >= share * len(found):
             break
-        aside.add(group)
+        if held + sizes[group] <= max(share, 0.5) * len(found):  # one large document shall not leave training without
+            aside.add(group)
+            held += sizes[group]
     dev = [c for c in found if c.documents and groups[c.documents[0]] in aside]
     train = [c for c in found if not c.documents or groups[c.documents[0]] not in aside]
     return train, dev

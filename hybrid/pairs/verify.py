@@ -7,10 +7,11 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tqdm import tqdm
 
+from hybrid.artefacts import fingerprint
 from hybrid.config import Config, PromptConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.answers import normalise, token_f1
@@ -19,7 +20,9 @@ from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.endpoint import Endpoint
 from hybrid.pairs.generator import Generator
 from hybrid.pairs.local_model import LocalModel
+from hybrid.pairs.teachers import teacher_identity
 from hybrid.prompt import render_messages
+from hybrid.retrieval.embed import fingerprint_folder
 from hybrid.types import Chunk, Pair
 
 _WINDOW = 16  # candidates whose answers are recorded together
@@ -80,6 +83,27 @@ def make_answerer(config: Config, folder: Path) -> Answerer | None:
     return PromptedAnswerer(model, config.prompt)
 
 
+def answerer_identity(config: Config, folder: Path) -> Mapping[str, Any] | None:
+    """What the answers depend on beside the questions and the prompt; None if nobody answers again.
+
+    Raises:
+        ConfigError: The teacher shall answer but asks no model.
+        ModelError: The model is not found.
+    """
+    if config.pairs.verify == "off":
+        return None
+    longest = {"max_new_tokens": config.compare.max_new_tokens}
+    if config.pairs.verify == "teacher":
+        return {**longest, "teacher": teacher_identity(config, folder)}
+    return {**longest, "model": fingerprint_folder(resolve_model(config.model, folder))}
+
+
+def answers_file(config: Config, folder: Path, store: Path) -> Path:
+    """The file of all answers of the model that `pairs.verify` names; `store` is the folder of all artefacts."""
+    mark = fingerprint(answerer=answerer_identity(config, folder), prompt=config.prompt)
+    return store / "cache" / "answers" / f"{mark}.jsonl"
+
+
 class Verified(NamedTuple):
     """What answering again showed.
 
@@ -106,10 +130,11 @@ def answer_again(
         candidates: Candidates with ids of their own.
         chunks: All chunks by id.
         answerer: The model.
-        journal: File that records the answers, so that an interrupted run goes on. It must belong to this answerer:
-            another question or another text of an oracle is asked anew, another model is not noticed.
+        journal: File that records the answers, so that no run asks again. It must belong to this answerer: another
+            question or another text of an oracle is asked anew, another model is not noticed.
         min_agreement: Agreement from which on an answer from memory counts as right.
     """
+    journal.parent.mkdir(parents=True, exist_ok=True)
     asked = [candidate for candidate in candidates if candidate.oracles]
     answers = _read(journal)
     keys = {candidate.id: _key(candidate, chunks) for candidate in asked}
@@ -119,7 +144,7 @@ def answer_again(
         tqdm(total=len(missing), desc="answering again", unit="question", leave=False) as bar,
     ):
         # Written anew, because the last line of an interrupted run may be half a line.
-        file.writelines(_line(i, answer) for i, answer in answers.items() if answer.key == keys.get(i))
+        file.writelines(_line(i, answer) for i, answer in answers.items())
         file.flush()
         for window in (missing[start : start + _WINDOW] for start in range(0, len(missing), _WINDOW)):
             questions = [candidate.question for candidate in window]
@@ -148,8 +173,8 @@ def agreement(reply: str, answer: str) -> float:
 
 
 def tag_closed_book(pairs: Sequence[Pair], closed_book: Collection[str]) -> list[Pair]:
-    """Pairs with a mark on those that the model answers without a context."""
-    return [replace(pair, closed_book=pair.id in closed_book) for pair in pairs]
+    """Pairs with a mark on those that the model answers without a context, beside those that have it already."""
+    return [replace(pair, closed_book=pair.closed_book or pair.id in closed_book) for pair in pairs]
 
 
 class _Answers(NamedTuple):

@@ -135,12 +135,9 @@ def _rag_prompts(
 ) -> list[PromptChoice]:
     """The rag prompts tried on the training side, best first; the scores are kept for a run that goes on."""
     config = project.config
-    train, dev = (
-        [pair for pair in read_pairs(project.path("pairs") / f"{part}.jsonl") if pair.kind != "absent"]
-        for part in ("train", "dev")
-    )
+    train, dev = (read_pairs(project.path("pairs") / f"{part}.jsonl") for part in ("train", "dev"))
     rng = Random(config.seed)
-    shot_pairs = rng.sample(train, min(config.compare.shots, len(train)))
+    shot_pairs = _example_pairs(train, config.compare.shots, rng)
     choices = rag_prompt.candidates(
         {
             k: [
@@ -157,19 +154,37 @@ def _rag_prompts(
         )
         return rag_prompt.candidates({config.prompt.k: []})
     chosen = rng.sample(dev, min(config.compare.dev_questions, len(dev)))
-    questions = [Question(pair.id, pair.question, (pair.answer,)) for pair in chosen]
+    questions = [
+        Question(pair.id, pair.question, (pair.answer,), answerable=pair.answer != config.prompt.refusal)
+        for pair in chosen
+    ]
     return rag_prompt.choose(
         runner, questions, retriever, choices, work / "rag_prompts.json", partial(_scored, config.compare.metric)
     )
 
 
 def _scored(metric: str, reply: Reply, question: Question) -> float:
-    """The score of a reply; a question that the metric does not fit, such as one without a label, counts 0."""
+    """The score of a reply; a question that the metric does not fit, such as one without a label, counts 0.
+
+    Where the passages do not answer, a refusal is right, as it is for the arms that learn it.
+    """
+    if not question.answerable:
+        return float(reply.abstained)
     return getattr(score_answer(reply.text, question, reply.abstained or bool(reply.error)), metric) or 0.0
+
+
+def _example_pairs(train: Sequence[Pair], shots: int, rng: Random) -> list[Pair]:
+    """Pairs for worked examples, as many of them without an answer as there are among all, rounded."""
+    answered, absent = ([pair for pair in train if (pair.kind == "absent") is is_absent] for is_absent in (False, True))
+    refusals = min(len(absent), round(shots * len(absent) / len(train))) if train else 0
+    examples = rng.sample(answered, min(shots - refusals, len(answered)))
+    return [*examples, *rng.sample(absent, refusals)] if refusals else examples
 
 
 def _shown(pair: Pair, k: int) -> list[str]:
     """The chunks of a worked example: its first oracle, and distractors in the order of its context up to `k`."""
+    if pair.kind == "absent":
+        return list(pair.context[:k])
     oracle = pair.oracles[0]
     others = [chunk for chunk in pair.context if chunk not in pair.oracles][: k - 1]
     return [chunk for chunk in dict.fromkeys([*pair.context, oracle]) if chunk == oracle or chunk in others]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid import advice
@@ -23,8 +24,8 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
     config = project.config
     pairs = read_manifest(project.path("pairs")) or {}
     facts = {
-        "Model": config.model,
-        "Embedding model": config.embedder,
+        "Model": _public(config.model),
+        "Embedding model": _public(config.embedder),
         "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
         f"of at most {config.index.chunk_tokens} tokens",
         "Questions": f"{len(questions)}, "
@@ -88,3 +89,8 @@ def _missing_gold(comparison: Comparison, index: Index) -> str:
     )
     sys.stderr.write(f"{note}\n")
     return note
+
+
+def _public(model: str) -> str:
+    """A model's name; of a folder without its place, as reports are sent around."""
+    return Path(model).name if Path(model).is_absolute() else model

@@ -11,6 +11,7 @@ from hybrid.judge import identity
 from hybrid.pairs.formats import fingerprint_examples
 from hybrid.pairs.marks import read_marks
 from hybrid.pairs.teachers import teacher_identity
+from hybrid.pairs.verify import answerer_identity
 from hybrid.retrieval.embed import fingerprint_folder
 from hybrid.stages.measuring import reading_models
 from hybrid.stages.serve import other_arms
@@ -41,6 +42,7 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
         "marks": read_marks(project.marks).identity(),
         "prompt settings": config.prompt,
         "seed": config.seed,
+        **({"answers again": answers} if (answers := answerer_identity(config, project.folder)) else {}),
     }
     tune = {
         "pairs": fingerprint(**inputs["pairs"]),

@@ -20,7 +20,7 @@ from hybrid.pairs.history import affected_pairs, read_last, write_basis
 from hybrid.pairs.marks import Verdict, change_marks, read_marks, write_marks
 from hybrid.pairs.page import PAGE, PairsView, html_page
 from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
-from hybrid.pairs.verify import make_answerer
+from hybrid.pairs.verify import answers_file, make_answerer
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever
@@ -60,7 +60,7 @@ def make_pairs(project: Project, work: Path) -> Counts:
             seed=config.seed,
             last=None if is_forced(work) else read_last(project.path("pairs"), index, inputs),
             marks=marks,
-            answers=Answers(answerer, work / "answers.jsonl") if answerer else None,
+            answers=Answers(answerer, answers_file(config, project.folder, project.store)) if answerer else None,
         )
     finally:  # a run that fails or is interrupted has cost something too
         sys.stderr.write(describe_figures(teacher.figures()))

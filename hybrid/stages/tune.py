@@ -77,7 +77,7 @@ def training_examples(
     examples: list[Example] = []
     shortened = unsupported = 0
     for pair in pairs:
-        if closed_book and pair.kind == "absent":
+        if closed_book and pair.answer == prompt.refusal:
             continue
         context = [] if closed_book else [chunks[chunk] for chunk in pair.context]
         fitted, target = _fitted(pair, context, limit, tokenizer)

@@ -122,6 +122,7 @@ def build(world: World, tmp_path: Path) -> Callable[..., PairSet]:
                     # An embedder with random weights takes all questions for the same.
                     "max_meaning": 2.0,
                     "duplicate_meaning": 2.0,
+                    "p_multi": 0.0,
                     **settings,
                 }
             ),

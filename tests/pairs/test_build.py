@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from scipy.stats import chisquare
 
+from hybrid.config import PairsConfig
 from hybrid.errors import TrainingError
+from hybrid.pairs.alike import QuestionVectors
 from hybrid.pairs.build import PairSet
-from hybrid.pairs.candidates import words
+from hybrid.pairs.candidates import Candidate, Funnel, words
 from hybrid.pairs.export import pair_to_dict
+from hybrid.pairs.marks import Mark, Marks
+from hybrid.pairs.screening import screen
 from hybrid.types import Document, Pair, Question
 
 Build = Callable[..., PairSet]
@@ -310,3 +314,42 @@ def test_own_questions_without_gold_find_their_oracle(build: Build, world: Any) 
 def test_own_questions_that_point_are_kept(build: Build) -> None:
     own = [_own(0, question="What does this section say of machine 0?")]
     assert len(build(own=own, dev_share=0.0, p_absent=0.0).train) == 1
+
+
+def test_questions_over_two_chunks_are_made_counted_and_kept_from_the_comparison(build: Build) -> None:
+    made = build(p_multi=0.2, p_absent=0.0, total=1000)
+    joined = [pair for pair in made.train if pair.kind == "multi"]
+    assert joined
+    assert all(len(pair.oracles) == 2 and set(pair.oracles) <= set(pair.context) for pair in joined)
+    dropped = sum(count for name, count in made.counts.items() if name.startswith("dropped: "))
+    assert made.counts["candidates"] == dropped + len(made.train) + len(made.dev)
+    asked = [Question("e", joined[0].question, ("x",))]
+    clean = build(p_multi=0.2, p_absent=0.0, total=1000, evaluation=asked)
+    assert joined[0].question not in {pair.question for pair in (*clean.train, *clean.dev)}
+
+
+def test_an_unanswerable_majority_does_not_crowd_out_the_answers(build: Build) -> None:
+    facts = [
+        Question(f"q{n}", f"Where does machine {n} stand?", (f"Machine {n}",), (f"page{n // 6}.md",)) for n in range(60)
+    ]
+    open_ones = [Question(f"u{n}", f"Who repairs machine {n}?", (), (), answerable=False) for n in range(120)]
+    made = build(own=[*open_ones, *facts], total=30, dev_share=0.0, p_absent=0.0)
+    refused = sum(pair.kind == "absent" for pair in made.train)
+    assert len(made.train) == 30
+    assert 1 <= refused <= 20
+
+
+def test_a_mark_holds_for_a_contradiction_too(world: Any) -> None:
+    said = [
+        Candidate(n, "How heavy is the Acme pump?", f"{n} kg", (f"{n}.md#0-9",), (f"{n}.md",), (), "t", "number")
+        for n in ("5", "7")
+    ]
+    vectors = QuestionVectors(world.retriever.embedder)
+    settings = PairsConfig(max_meaning=2.0, duplicate_meaning=2.0)
+
+    def kept(marks: Marks) -> list[Candidate]:
+        return screen(said, {}, [], vectors, marks, settings, Funnel(), own=False)
+
+    (conflict,) = kept(Marks())
+    assert conflict.conflict
+    assert kept(Marks([Mark(conflict.id, conflict.question, conflict.answer, "bad")])) == []

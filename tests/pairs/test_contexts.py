@@ -146,7 +146,9 @@ def test_every_plan_keeps_its_promises(
             assert pair.answer == by_id[pair.id].answer
             assert pair.kind == ("multi" if len(pair.oracles) > 1 else "grounded")
     answerable = sum(0 < len(chosen) <= k for chosen in oracles)
-    unanswerable = min(total, sum(not chosen for chosen in oracles))
+    # Their share of the total, so that they do not crowd out the others.
+    unanswerable = sum(not chosen for chosen in oracles)
+    unanswerable = round(total * unanswerable / max(1, total, answerable + unanswerable))
     absent = sum(pair.kind == "absent" for pair in plan.pairs)
     assert absent == round(p_absent * min(total - unanswerable, answerable)) + unanswerable
     assert _plan(candidates, retrieved, k=k, per_context=per_context, total=total, p_absent=p_absent, seed=seed) == plan
