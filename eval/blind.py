@@ -72,11 +72,6 @@ class Sheet(NamedTuple):
     items: tuple[Item, ...]
 
 
-class _Drawn(NamedTuple):
-    question: Question
-    arms: tuple[str, str]
-
-
 def make_sheet(
     questions: Sequence[Question],
     answers: Mapping[str, Sequence[str]],

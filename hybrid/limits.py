@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hybrid.errors import ConfigError
 
 if TYPE_CHECKING:
     from hybrid.config import ArmConfig, Config, PairsConfig, TeacherConfig
     from hybrid.judge_settings import JudgeConfig
+
+Limit: TypeAlias = tuple[str, float, float, float]  # setting, value, lowest, highest
 
 
 def check_limits(config: Config, source: str) -> None:
@@ -48,7 +50,7 @@ def check_limits(config: Config, source: str) -> None:
             for name, value in dataclasses.asdict(config.compare.weights).items()
         ),
         *_judge_limits(config.compare.judge),
-        *(limit for arm in config.compare.arms if not isinstance(arm, str) for limit in _arm_limits(arm)),
+        *_arm_limits(config),
         ("seed", config.seed, 0, 2**32 - 1),
     )
     for key, value, low, high in limits:
@@ -67,18 +69,32 @@ def check_limits(config: Config, source: str) -> None:
         )
 
 
-def _arm_limits(arm: ArmConfig) -> Sequence[tuple[str, float, float, float]]:
-    prefix = f"compare.arms: {arm.name}"
+def _endpoint_limits(prefix: str, settings: ArmConfig | TeacherConfig | JudgeConfig) -> Sequence[Limit]:
+    """The numbers of every section that may name an endpoint."""
     return (
-        (f"{prefix}.concurrency", arm.concurrency, 1, 1024),
-        (f"{prefix}.timeout", arm.timeout, 0.1, 86_400),
-        (f"{prefix}.retries", arm.retries, 0, 100),
-        (f"{prefix}.price_in", arm.price_in, 0, 1_000_000),
-        (f"{prefix}.price_out", arm.price_out, 0, 1_000_000),
+        (f"{prefix}.concurrency", settings.concurrency, 1, 1024),
+        (f"{prefix}.timeout", settings.timeout, 0.1, 86_400),
+        (f"{prefix}.retries", settings.retries, 0, 100),
+        (f"{prefix}.price_in", settings.price_in, 0, 1_000_000),
+        (f"{prefix}.price_out", settings.price_out, 0, 1_000_000),
     )
 
 
-def _likeness_limits(pairs: PairsConfig) -> Sequence[tuple[str, float, float, float]]:
+def _generator_limits(prefix: str, settings: TeacherConfig | JudgeConfig) -> Sequence[Limit]:
+    """The numbers of every section that may also name a local model to be prompted."""
+    return (
+        (f"{prefix}.temperature", settings.temperature or 0.0, 0, 2),
+        (f"{prefix}.batch_tokens", settings.batch_tokens, 1, 100_000_000),
+        *_endpoint_limits(prefix, settings),
+    )
+
+
+def _arm_limits(config: Config) -> Sequence[Limit]:
+    described = [arm for arm in config.compare.arms if not isinstance(arm, str)]
+    return [limit for arm in described for limit in _endpoint_limits(f"compare.arms: {arm.name}", arm)]
+
+
+def _likeness_limits(pairs: PairsConfig) -> Sequence[Limit]:
     return (
         ("pairs.shared_run", pairs.shared_run, 0, 1000),
         ("pairs.max_meaning", pairs.max_meaning, 0.01, 2),
@@ -90,34 +106,22 @@ def _likeness_limits(pairs: PairsConfig) -> Sequence[tuple[str, float, float, fl
     )
 
 
-def _teacher_limits(teacher: TeacherConfig) -> Sequence[tuple[str, float, float, float]]:
+def _teacher_limits(teacher: TeacherConfig) -> Sequence[Limit]:
     prefix = "pairs.teacher_model"
     return (
         (f"{prefix}.questions_per_chunk", teacher.questions_per_chunk, 1, 100),
         (f"{prefix}.max_new_tokens", teacher.max_new_tokens, 16, 1_000_000),
-        (f"{prefix}.temperature", teacher.temperature or 0.0, 0, 2),
-        (f"{prefix}.batch_tokens", teacher.batch_tokens, 1, 100_000_000),
-        (f"{prefix}.concurrency", teacher.concurrency, 1, 1024),
-        (f"{prefix}.timeout", teacher.timeout, 0.1, 86_400),
-        (f"{prefix}.retries", teacher.retries, 0, 100),
+        *_generator_limits(prefix, teacher),
         (f"{prefix}.requests_per_minute", teacher.requests_per_minute, 0, 1_000_000),
-        (f"{prefix}.price_in", teacher.price_in, 0, 1_000_000),
-        (f"{prefix}.price_out", teacher.price_out, 0, 1_000_000),
         (f"{prefix}.max_cost", teacher.max_cost, 0, 1_000_000_000),
     )
 
 
-def _judge_limits(judge: JudgeConfig) -> Sequence[tuple[str, float, float, float]]:
+def _judge_limits(judge: JudgeConfig) -> Sequence[Limit]:
     prefix = "compare.judge"
     return (
         (f"{prefix}.repeats", judge.repeats, 1, 100),
         (f"{prefix}.sample", judge.sample, 0, 100_000_000),
         (f"{prefix}.max_new_tokens", judge.max_new_tokens, 8, 1_000_000),
-        (f"{prefix}.temperature", judge.temperature or 0.0, 0, 2),
-        (f"{prefix}.batch_tokens", judge.batch_tokens, 1, 100_000_000),
-        (f"{prefix}.concurrency", judge.concurrency, 1, 1024),
-        (f"{prefix}.timeout", judge.timeout, 0.1, 86_400),
-        (f"{prefix}.retries", judge.retries, 0, 100),
-        (f"{prefix}.price_in", judge.price_in, 0, 1_000_000),
-        (f"{prefix}.price_out", judge.price_out, 0, 1_000_000),
+        *_generator_limits(prefix, judge),
     )
