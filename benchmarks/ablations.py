@@ -1,10 +1,11 @@
 """What a setting of the training pairs is worth: the hybrid arm trained with each variant, asked the same questions.
 
     python benchmarks/ablations.py handbook --work /tmp/ablations
-    python benchmarks/ablations.py squad11_dev13 --data DATA --work /tmp/ablations/squad --variants default random
+    python benchmarks/ablations.py squad11_dev13 --own --data DATA --work /tmp/ablations/squad --limit 150
 
 Every variant is a project of its own below WORK, made from the same index: the teacher writes the questions (never the
-set's own), the adapter is trained on them and answers the same questions on retrieved contexts. Differences are to the
+set's own), the adapter is trained on them and answers the same questions on retrieved contexts. With --own, it learns
+from the set's own questions about other documents instead, as in `hybrid compare --benchmark`. Differences are to the
 variant `default`, paired by question; intervals are over questions and do not cover the choice of the seed.
 
 A run that was interrupted goes on, and a variant that is finished is not repeated, so several processes can work
@@ -25,6 +26,7 @@ import report
 
 import hybrid
 from hybrid.artefacts import installed_versions
+from hybrid.benchmarks import create_benchmark
 from hybrid.config import apply_override
 from hybrid.eval.statistics import mean_interval, paired_bootstrap
 
@@ -47,17 +49,25 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     ),
     "100 pairs": ("pairs.total=100",),
     "300 pairs": ("pairs.total=300",),
-    "1500 pairs": ("pairs.total=1500",),
+    "1000 pairs": ("pairs.total=1000",),
     "3000 pairs": ("pairs.total=3000",),
+    "100 steps": ("tune.min_steps=100",),
 }
+# What --own takes in place of the settings of the benchmark: those with which rag is strongest (docs/experiments.md).
+OWN = ("index.chunk_tokens=128", "prompt.k=2", "tune.max_tokens=1024", "pairs.total=400")
+BENCHMARK = {"squad11_dev13": "squad", "emanual_tv": "emanual"}
 
 
 def make_project(folder: Path, base: Path | None, options: argparse.Namespace, settings: Sequence[str]) -> Figures:
     """Runs a variant in its folder, with the index of `base` if there is one, and returns what its report says."""
-    values: Figures = {}
-    for setting in (f"compare.limit={options.limit}", "compare.arms=[hybrid]", f"seed={options.seed}", *settings):
-        apply_override(values, setting)
-    if not (folder / "hybrid.yaml").exists():
+    common = (f"compare.limit={options.limit}", f"compare.arms=[{','.join(options.arms)}]", f"seed={options.seed}")
+    if options.own:
+        overrides = [*common, *OWN, *settings]
+        create_benchmark(BENCHMARK[options.name], options.data / options.name, folder, overrides)
+    elif not (folder / "hybrid.yaml").exists():
+        values: Figures = {}
+        for setting in (*common, *settings):
+            apply_override(values, setting)
         documents, questions = sources(options)
         hybrid.Project.create(folder, documents, questions, **values)
     if base and not (folder / ".hybrid" / "index").exists():
@@ -80,7 +90,7 @@ def sources(options: argparse.Namespace) -> tuple[Path, Path]:
 def make_row(name: str, settings: Sequence[str], found: Figures, default: Figures | None) -> Figures:
     """The figures of a variant, and its paired differences to the default."""
     mine = scores(found["report"])
-    (arm,) = found["report"]["arms"]
+    (arm,) = (arm for arm in found["report"]["arms"] if arm["name"] == "hybrid")
     row: Figures = {
         "variant": name,
         "settings": list(settings),
@@ -88,6 +98,11 @@ def make_row(name: str, settings: Sequence[str], found: Figures, default: Figure
         **{metric: round(arm[metric], 4) for metric in METRICS},
         "f1_interval": [round(bound, 4) for bound in mean_interval(list(mine["f1"].values()))],
         **{key: arm[key] for key in ("over_refused", "refused_unanswerable")},
+        "others": {
+            other["name"]: {metric: round(other[metric], 4) for metric in METRICS}
+            for other in found["report"]["arms"]
+            if other["name"] != "hybrid"
+        },
         **{key: found["pairs"].get(key) for key in ("candidates", "train", "contexts", "questions per context")},
         **{key: found["tune"].get(key) for key in ("steps", "tokens", "loss_last", "seconds")},
     }
@@ -161,8 +176,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the projects of all variants")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--limit", type=int, default=0, help="most questions asked; 0 asks all")
+    parser.add_argument("--own", action="store_true", help="learn from the set's own questions, not the teacher's")
+    parser.add_argument("--arms", nargs="+", default=["hybrid"], help="arms compared; hybrid is one of them")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.own and (options.data is None or options.name not in BENCHMARK):
+        parser.error(f"--own needs --data and one of {', '.join(BENCHMARK)}")
     work = options.work.resolve()
     base = place(work, "default")
     for name in options.variants:
@@ -176,14 +195,14 @@ def main() -> None:
     result = {
         "set": options.name,
         **report.header(
-            f"python benchmarks/ablations.py {options.name} --data DATA --work WORK "
-            f"--limit {options.limit} --seed {options.seed}",
+            f"python benchmarks/ablations.py {options.name}{' --own' * options.own} --data DATA --work WORK "
+            f"--limit {options.limit} --seed {options.seed} --arms {' '.join(options.arms)}",
             installed_versions(),
         ),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "rows": rows,
     }
-    target = report.save(f"ablations_{options.name}", result)
+    target = report.save(f"ablations_{options.name}{'_own' * options.own}", result)
     sys.stderr.write(f"{table(rows)}\nfigures in {target}\n")
 
 
