@@ -282,7 +282,10 @@ class Runner:
 _SAYS_NOTHING = re.compile(
     r"^(i'?m sorry|sorry|unfortunately)\b"
     r"|\bi (do not|don't) know\b"
-    r"|\b(can ?not|can't|unable to) (be )?(answer|find|determine)"
+    # Whose inability it is decides: "If the TV cannot find a channel" is an answer.
+    r"|(^|\b(i|i'm|i am|we|passages?|documents?|context|text) )"
+    r"(can ?not|can't|could not|couldn't|unable to|not able to) (answer|find|determine|tell)\b"
+    r"|\b(can ?not|can't|could not) be (answered|determined)\b|\banswer (can ?not|can't|could not) be found\b"
     r"|\bno (information|mention) (is|was|about|on|of|in)\b"
     r"|\b(passages?|documents?|context|text|sources?|information)\b( (above|given|provided|\[\d+\]))*"
     r" (do|does)(n't| not) (answer|provide|mention|contain|specify|say|state|include|give)\b"

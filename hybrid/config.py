@@ -84,7 +84,8 @@ class TeacherConfig:
         price_in: Price of a million prompt tokens, for the cost in the manifest.
         price_out: Price of a million reply tokens.
         max_cost: No call is made that could cost more than this, all calls of the run together, at these prices; the
-            pairs are made from what is there by then. 0 sets no limit.
+            pairs are made from what is drafted by then, and answering again (`pairs.verify: teacher`) is refused if it
+            could cost more. 0 sets no limit.
     """
 
     model: str | None = None

@@ -143,6 +143,8 @@ def test_refusals_are_recognised(text: str) -> None:
         "0",
         "The tank does not contain water.",
         "Call the duty officer. The documents of the cargo do not contain her number.",
+        "If the TV cannot find a channel, run the automatic search.",
+        "The sender cannot be found while the radio is off.",
         "It is stored in the shed, which is not mentioned in the register.",
     ],
 )

@@ -15,10 +15,14 @@ from hybrid.pairs.candidates import words
 Vectors = NDArray[np.float32]
 
 _WORD = re.compile(r"\d+(?:[.,:/]\d+)*(?!\w)|\w+")
-_NUMBER_WORDS = frozenset(
-    "zero two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand "
-    "first second third fourth fifth sixth seventh eighth ninth tenth".split()
+# "One" is left out: it is a pronoun more often than a number.
+_CARDINALS = (
+    "zero two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand"
 )
+_DIGITS = "0 2 3 4 5 6 7 8 9 10 11 12 20 30 40 50 100 1000"
+_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth"
+_PLACES = "1st 2nd 3rd 4th 5th 6th 7th 8th 9th 10th"
+_NUMBER_WORDS = dict(zip(f"{_CARDINALS} {_ORDINALS}".split(), f"{_DIGITS} {_PLACES}".split(), strict=True))
 _WHOLE = 4  # a question of fewer words is only found as another question, not inside a longer one
 _CELLS = 1 << 24  # cosines held at a time: 64 MiB
 
@@ -77,7 +81,8 @@ def pieces(text: str) -> list[str]:
 def particulars(text: str) -> frozenset[str]:
     """The numbers and names of a question, in lower case: what tells it from others of the same wording.
 
-    Names are words with a capital letter; of the first word the capital must not be the first letter alone.
+    Names are words with a capital letter; of the first word the capital must not be the first letter alone. Numbers
+    in words count as their digits.
 
     >>> sorted(particulars("Which valve of RO-B opens at 12 bar on Mondays?"))
     ['12', 'b', 'mondays', 'ro']
@@ -87,7 +92,7 @@ def particulars(text: str) -> frozenset[str]:
         lowered = word.lower()
         named = word != lowered if place else word[1:] != lowered[1:]
         if named or lowered in _NUMBER_WORDS or any(map(str.isdigit, word)):
-            found.add(lowered)
+            found.add(_NUMBER_WORDS.get(lowered, lowered))
     return frozenset(found)
 
 
@@ -96,6 +101,8 @@ def ask_differently(one: str, other: str) -> bool:
 
     >>> ask_differently("How deep is tank 3?", "How deep is tank 4?"), ask_differently("Is Ada in?", "Is Ada King in?")
     (True, False)
+    >>> ask_differently("How deep is tank 3?", "How deep is tank three?")
+    False
     """
     return bool(_lacking(one, other)) and bool(_lacking(other, one))
 
@@ -108,7 +115,8 @@ def _lacking(one: str, other: str) -> frozenset[str]:
 
 @lru_cache(1 << 16)
 def _words(text: str) -> frozenset[str]:
-    return frozenset(word.lower() for word in pieces(text))
+    lowered = (word.lower() for word in pieces(text))
+    return frozenset(_NUMBER_WORDS.get(word, word) for word in lowered)
 
 
 class SharedRuns:

@@ -7,11 +7,18 @@ from collections.abc import Iterator, Sequence
 
 from hybrid.config import TeacherConfig
 from hybrid.pairs.dialogue import ask
+from hybrid.pairs.generator import Messages
 from hybrid.pairs.teacher import Draft, Figures, Teacher
 from hybrid.types import Chunk
 
 _BYTES_PER_TOKEN = 2.0  # tokens of real text are longer, in every script
 _CALLS = 2  # a prompt and its repair
+
+
+def most_cost(prompt: Messages, settings: TeacherConfig) -> float:
+    """The most that one call may cost."""
+    tokens = sum(len(message["content"].encode()) for message in prompt) / _BYTES_PER_TOKEN
+    return (tokens * settings.price_in + settings.max_new_tokens * settings.price_out) / 1e6
 
 
 class FrugalTeacher:
@@ -33,7 +40,7 @@ class FrugalTeacher:
         self._teacher = teacher
         self._settings = settings
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
         """Yields the drafts of each chunk, in the order of `chunks`; ends early when the money is spent."""
         done, uncounted = 0, 0.0
         while done < len(chunks):
@@ -57,11 +64,9 @@ class FrugalTeacher:
     def _most(self, chunk: Chunk) -> float:
         """The most that drafting a chunk may cost."""
         settings = self._settings
-        prompt = ask(chunk, settings.questions_per_chunk)
-        tokens = sum(len(message["content"].encode()) for message in prompt) / _BYTES_PER_TOKEN
-        again = tokens + 2 * settings.max_new_tokens  # the repair shows the reply and what is wrong with it
-        out = _CALLS * settings.max_new_tokens
-        return ((tokens + again) * settings.price_in + out * settings.price_out) / 1e6
+        first = most_cost(ask(chunk, settings.questions_per_chunk), settings)
+        # The repair shows the prompt, the reply and what is wrong with it.
+        return _CALLS * first + 2 * settings.max_new_tokens * settings.price_in / 1e6
 
     def _said(self, done: int, chunks: int) -> str:
         return (

@@ -59,7 +59,8 @@ def cached_drafts(teacher: Teacher, chunks: Sequence[Chunk], file: Path) -> list
     """Drafts every chunk that `file` does not hold, and adds it there.
 
     Returns:
-        The drafts of each chunk; empty for chunks that the teacher ended before.
+        The drafts of each chunk; empty for chunks that the teacher ended before or could not ask about, which the next
+        run drafts.
     """
     known = read_drafts(file)
     keys = draft_keys(chunks, alone=teacher.alone)
@@ -75,6 +76,8 @@ def cached_drafts(teacher: Teacher, chunks: Sequence[Chunk], file: Path) -> list
         # A teacher may end early, so the lengths may differ.
         bar = tqdm(drafted, "writing questions", len(missing), unit="chunk", leave=False)
         for (key, _), drafts in zip(missing, bar, strict=False):
+            if drafts is None:
+                continue
             out.write(json.dumps({"chunk": key, "drafts": drafts}, ensure_ascii=False).encode() + b"\n")
             out.flush()
             known[key] = drafts

@@ -7,8 +7,11 @@ from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid.pairs.candidates import words
+
+Runs = NDArray[np.uint32]
 
 _PERMUTATIONS = 128
 _MULTIPLIER = 0x9E3779B1  # odd, so that no bit of a word is lost in the hash of a run
@@ -22,31 +25,31 @@ class Similar(NamedTuple):
     jaccard: float
 
 
-def shingles(text: str, n: int) -> frozenset[int]:
-    """The hashed runs of `n` words, the ends of the text counting as words: 32 bits each, the same in every process.
+def shingles(text: str, n: int) -> Runs:
+    """The hashed runs of `n` words, the ends of the text counting as words: sorted, the same in every process.
 
-    >>> len(shingles("The pump stands in the shed.", 2)), shingles("?", 2)
-    (7, frozenset())
+    >>> len(shingles("The pump stands in the shed.", 2)), len(shingles("?", 2))
+    (7, 0)
     """
     said = [crc32(word.encode()) for word in words(text)]
     if not said:
-        return frozenset()
+        return np.zeros(0, dtype=np.uint32)
     ends = [1] * (n - 1)
     codes = np.array([*ends, *said, *ends], dtype=np.uint32)
     hashed = np.zeros(len(codes) - n + 1, dtype=np.uint32)
     for place in range(n):
         hashed = hashed * np.uint32(_MULTIPLIER) + codes[place : place + len(hashed)]
-    return frozenset(hashed.tolist())
+    return np.unique(hashed)
 
 
-def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+def jaccard(one: Runs, other: Runs) -> float:
     """The share of the members of two sets that both have; 0 for empty ones."""
-    shared = len(one & other)
+    shared = len(np.intersect1d(one, other, assume_unique=True))
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
 def similar_sets(
-    sets: Sequence[frozenset[int]], threshold: float, wanted: Callable[[int, int], bool] = lambda first, second: True
+    sets: Sequence[Runs], threshold: float, wanted: Callable[[int, int], bool] = lambda first, second: True
 ) -> Iterator[Similar]:
     """Yields sets with a Jaccard similarity of at least `threshold`, in the order of the second.
 
@@ -54,7 +57,7 @@ def similar_sets(
     exact similarity decides, so what is yielded is never wrong; of sets just above the threshold a few are missed.
 
     Args:
-        sets: The sets; an empty one resembles none.
+        sets: The sets, each without repetition; an empty one resembles none.
         threshold: Smallest similarity, above 0.
         wanted: Called with the places of two sets before these are compared; False skips them.
     """
@@ -63,9 +66,9 @@ def similar_sets(
 
     # Missing two alike sets costs more than comparing two others in vain.
     index = MinHashLSH(threshold=min(threshold, 0.99), num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
-    sketches = MinHash.generator(map(sorted, sets), num_perm=_PERMUTATIONS, hashfunc=int)
+    sketches = MinHash.generator((members.tolist() for members in sets), num_perm=_PERMUTATIONS, hashfunc=int)
     for place, (members, sketch) in enumerate(zip(sets, sketches, strict=True)):
-        if not members:
+        if not len(members):
             continue
         for earlier in sorted(index.query(sketch)):
             if wanted(earlier, place):

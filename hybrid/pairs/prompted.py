@@ -50,8 +50,8 @@ class PromptedTeacher:
         self._window = window
         self._journal = _Journal(journal)
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
-        """Yields the drafts of each chunk, in the order of `chunks`.
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
+        """Yields the drafts of each chunk, in the order of `chunks`; None where the generator refuses the prompt.
 
         Raises:
             EndpointError: The generator refuses every prompt, or fails as it says itself.
@@ -59,7 +59,7 @@ class PromptedTeacher:
         for start in range(0, len(chunks), self._window):
             yield from self._draft(chunks[start : start + self._window])
 
-    def _draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def _draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
         prompts = [ask(chunk, self._settings.questions_per_chunk) for chunk in chunks]
         replies = self._replies(prompts)
         first = [read(reply, chunk) for reply, chunk in zip(replies, chunks, strict=True)]
@@ -69,7 +69,7 @@ class PromptedTeacher:
         for n, chunk in enumerate(chunks):
             drafts, dropped = join_readings(first[n], second.get(n))
             self._journal.add_dropped(chunk.id, dropped)
-            yield drafts
+            yield None if replies[n].ended == "refused" else drafts
 
     def _replies(self, prompts: Sequence[Messages]) -> list[Reply]:
         """The replies to `prompts`, from the journal where it has them."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from random import Random
 
 from hybrid.pairs.candidates import Candidate, words
-from hybrid.pairs.minhash import shingles, similar_sets
+from hybrid.pairs.minhash import Runs, shingles, similar_sets
 from hybrid.types import Document, Quote
 
 _RUN = 5  # words
@@ -45,18 +46,21 @@ def similar_documents(documents: Sequence[Document], threshold: float) -> dict[s
     >>> similar_documents([Document(name, text) for name, text in texts.items()], 0.5)
     {'a': 'a', 'b': 'a', 'c': 'c'}
     """
-    first: dict[frozenset[int], str] = {}
+    first: dict[bytes, str] = {}
+    names: list[str] = []
+    sets: list[Runs] = []
     groups = _Groups()
     for document in documents:
         runs = shingles(document.text, _RUN)
         # Equal texts are joined at once: thousands of copies would otherwise be compared with each other.
-        if runs in first and runs:
-            groups.join(first[runs], document.id)
-        else:
-            first[runs] = document.id
-    names = list(first.values())
+        name = first.setdefault(sha256(runs.tobytes()).digest(), document.id) if len(runs) else document.id
+        if name != document.id:
+            groups.join(name, document.id)
+            continue
+        names.append(document.id)
+        sets.append(runs)
     for one, other, _ in similar_sets(
-        list(first), threshold, wanted=lambda one, other: groups[names[one]] != groups[names[other]]
+        sets, threshold, wanted=lambda one, other: groups[names[one]] != groups[names[other]]
     ):
         groups.join(names[one], names[other])
     return {document.id: groups[document.id] for document in documents}

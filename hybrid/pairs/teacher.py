@@ -58,8 +58,8 @@ class Teacher(Protocol):
     name: str
     alone: bool
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
-        """Yields the drafts of each chunk, in the order of `chunks`."""
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
+        """Yields the drafts of each chunk, in the order of `chunks`; None where it could not ask this time."""
         ...
 
     def figures(self) -> Figures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from tqdm import tqdm
 
 from hybrid.artefacts import fingerprint
-from hybrid.config import Config, PromptConfig
+from hybrid.config import Config, PromptConfig, TeacherConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.answers import normalise, token_f1
 from hybrid.models import resolve_model
+from hybrid.pairs.budget import most_cost
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.endpoint import Endpoint
 from hybrid.pairs.generator import Generator
@@ -36,13 +37,55 @@ class Answerer(Protocol):
         """Returns one answer for each question; an empty context asks the model for what it knows."""
         ...
 
+    def check_cost(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> None:
+        """Refuses questions whose answers may cost more than the user allows.
+
+        Raises:
+            ConfigError: They may.
+        """
+        ...
+
 
 class PromptedAnswerer:
     """A text generator that is asked as the assistant would be, for short answers."""
 
-    def __init__(self, generator: Generator, prompt: PromptConfig) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        prompt: PromptConfig,
+        priced: TeacherConfig | None = None,
+        spent: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Makes the answerer.
+
+        Args:
+            generator: What is asked.
+            prompt: How it is asked.
+            priced: The prices and the limit of what it may cost; None for what costs nothing.
+            spent: What drafting has cost, which counts too.
+        """
         self._generator = generator
         self._prompt = replace(prompt, answers="short")
+        self._priced = priced
+        self._spent = spent
+
+    def check_cost(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> None:
+        """Refuses questions whose answers may cost more than `max_cost` leaves.
+
+        Raises:
+            ConfigError: They may; the message names the sums and the way out.
+        """
+        priced = self._priced
+        if priced is None or not priced.max_cost:
+            return
+        prompts = (render_messages(q, c, self._prompt) for q, c in zip(questions, contexts, strict=True))
+        most = sum(most_cost(prompt, priced) for prompt in prompts)
+        if self._spent() + most > priced.max_cost:
+            raise ConfigError(
+                f"answering {len(questions)} prompts again may cost up to {most:.4g} beside {self._spent():.4g} for "
+                f"drafting, but pairs.teacher_model.max_cost = {priced.max_cost:g}: raise it, or set pairs.verify to "
+                "off or student; what was drafted is kept"
+            )
 
     def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> list[str]:
         """Returns one answer for each question; empty where the generator refuses the prompt."""
@@ -53,12 +96,13 @@ class PromptedAnswerer:
         return answers
 
 
-def make_answerer(config: Config, folder: Path) -> Answerer | None:
+def make_answerer(config: Config, folder: Path, spent: Callable[[], float] = lambda: 0.0) -> Answerer | None:
     """Makes what `pairs.verify` names; nothing is loaded or sent yet. None for `off`.
 
     Args:
         config: The configuration.
         folder: The project folder, to which a model's folder is relative.
+        spent: Tells what drafting has cost so far.
 
     Raises:
         ConfigError: The teacher shall answer but asks no model.
@@ -68,7 +112,7 @@ def make_answerer(config: Config, folder: Path) -> Answerer | None:
     if config.pairs.verify == "off":
         return None
     if config.pairs.verify == "teacher" and teacher == "endpoint":
-        return PromptedAnswerer(Endpoint(settings), config.prompt)
+        return PromptedAnswerer(Endpoint(settings), config.prompt, settings, spent)
     if config.pairs.verify == "teacher" and teacher == "syntax":
         raise ConfigError(
             "pairs.verify: teacher needs a teacher that is a model; set pairs.teacher to model or endpoint, or "
@@ -133,12 +177,17 @@ def answer_again(
         journal: File that records the answers, so that no run asks again. It must belong to this answerer: another
             question or another text of an oracle is asked anew, another model is not noticed.
         min_agreement: Agreement from which on an answer from memory counts as right.
+
+    Raises:
+        ConfigError: Answering may cost more than the user allows.
     """
     journal.parent.mkdir(parents=True, exist_ok=True)
     asked = [candidate for candidate in candidates if candidate.oracles]
     answers = _read(journal)
     keys = {candidate.id: _key(candidate, chunks) for candidate in asked}
     missing = [candidate for candidate in asked if answers.get(candidate.id, _NOTHING).key != keys[candidate.id]]
+    shown = [[chunks[oracle] for oracle in candidate.oracles] for candidate in missing]
+    answerer.check_cost([candidate.question for candidate in missing] * 2, [*shown, *([] for _ in missing)])
     with (
         journal.open("w", encoding="utf-8") as file,
         tqdm(total=len(missing), desc="answering again", unit="question", leave=False) as bar,

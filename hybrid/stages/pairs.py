@@ -45,7 +45,7 @@ def make_pairs(project: Project, work: Path) -> Counts:
         sys.stderr.write(f"{plan_drafts(config, project.folder, drafts, index.chunks)}\n")
     inputs = project.stage_inputs("pairs")
     embedder = project_embedder(project)
-    answerer = make_answerer(config, project.folder)
+    answerer = make_answerer(config, project.folder, lambda: teacher.figures().usage.get("teacher cost", 0.0))
     try:
         pairs = build_pairs(
             index=index,

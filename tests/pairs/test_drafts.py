@@ -13,22 +13,24 @@ from hybrid.types import Chunk
 
 
 class _Teacher:
-    """One draft a chunk, for the first `most` chunks it is asked about; fails at the chunk `broken`."""
+    """One draft a chunk, for the first `most` it is asked about; fails at the chunk `broken` and refuses `refused`."""
 
     name = "test"
     alone = True
 
-    def __init__(self, most: int = 99, broken: str = "") -> None:
+    def __init__(self, most: int = 99, broken: str = "", refused: str = "") -> None:
         self.asked: list[str] = []
         self.most = most
         self.broken = broken
+        self.refused = refused
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
         for chunk in chunks[: self.most]:
             if chunk.id == self.broken:
                 raise KeyboardInterrupt
             self.asked.append(chunk.id)
-            yield [Draft(f"What of {chunk.id}\u2028?", 0, 4, 0, 9, "fact")]
+            refused = chunk.id == self.refused
+            yield None if refused else [Draft(f"What of {chunk.id}\u2028?", 0, 4, 0, 9, "fact")]
 
     def figures(self) -> Figures:
         return Figures({}, {})
@@ -53,6 +55,14 @@ def test_only_new_and_changed_chunks_are_drafted(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(written)
     assert cached_drafts(again, chunks, file) == first  # an edit that is taken back costs nothing
     assert len(again.asked) == 3
+
+
+def test_a_chunk_that_was_refused_is_asked_about_again(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _chunks(3)
+    assert [len(drafts) for drafts in cached_drafts(_Teacher(refused="d1#0-9"), chunks, file)] == [1, 0, 1]
+    again = _Teacher()
+    assert [len(drafts) for drafts in cached_drafts(again, chunks, file)] == [1, 1, 1]
+    assert again.asked == ["d1#0-9"]
 
 
 def test_the_hash_is_of_all_that_a_teacher_sees() -> None:

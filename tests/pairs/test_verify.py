@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hybrid.config import PromptConfig, config_from_dict
+from hybrid.config import PromptConfig, TeacherConfig, config_from_dict
 from hybrid.errors import ConfigError
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.generator import Messages, Reply
@@ -28,6 +29,10 @@ class Reader:
     def __init__(self, calls: int = 1000) -> None:
         self.calls = calls
         self.asked: list[str] = []
+        self.checked = 0
+
+    def check_cost(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> None:
+        self.checked = len(questions)
 
     def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> list[str]:
         if not self.calls:
@@ -113,6 +118,27 @@ def test_a_generator_is_asked_as_the_assistant_is() -> None:
     assert answers[0].startswith("Open.")
     assert "[1]\nValve 7 opens at 7 bar.\n\nQuestion: A?" in answers[0]
     assert answers[1:] == ["", "Closed. | Question: C?"]
+
+
+def test_answering_again_stays_below_the_limit_of_the_cost(tmp_path: Path) -> None:
+    priced = TeacherConfig(max_new_tokens=100, price_in=1.0, price_out=10.0, max_cost=0.02)
+    # 40 prompts of 100 reply tokens cost 0.04 at most, drafting beside them not counted.
+    with pytest.raises(ConfigError, match=r"40 prompts again may cost up to 0\.04.*max_cost = 0\.02"):
+        answer_again(
+            _candidates(20),
+            CHUNKS,
+            PromptedAnswerer(Echo(), PromptConfig(), priced),
+            tmp_path / "answers.jsonl",
+            min_agreement=0.5,
+        )
+    few = PromptedAnswerer(Echo(), PromptConfig(), priced, spent=lambda: 0.01)
+    few.check_cost(["Why?"] * 8, [[]] * 8)
+    with pytest.raises(ConfigError, match=r"beside 0\.01 for drafting"):
+        few.check_cost(["Why?"] * 10, [[]] * 10)
+    PromptedAnswerer(Echo(), PromptConfig(), replace(priced, max_cost=0.0)).check_cost(["Why?"] * 999, [[]] * 999)
+    reader = Reader()
+    answer_again(_candidates(3), CHUNKS, reader, tmp_path / "others.jsonl", min_agreement=0.5)
+    assert reader.checked == 6
 
 
 def test_who_answers_is_a_setting(tmp_path: Path, tiny_model: Path) -> None:
