@@ -45,7 +45,7 @@ from hybrid.eval.answers import AnswerScore, score_answer
 from hybrid.eval.comparison import Reply
 from hybrid.eval.statistics import Array, mean_interval, paired_bootstrap
 from hybrid.models import load_tokenizer
-from hybrid.pairs.export import read_pairs
+from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import encode, render_turn, to_text
 from hybrid.questions import load_questions, question_from_record
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder

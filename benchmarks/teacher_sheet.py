@@ -30,8 +30,8 @@ import report
 
 import hybrid
 from hybrid.eval.shares import wilson_interval
-from hybrid.pairs.export import read_pairs
-from hybrid.pairs.funnel import GATES, funnel_table
+from hybrid.pairs.formats.export import read_pairs
+from hybrid.pairs.gates.funnel import GATES, funnel_table
 from hybrid.retrieval.index import Index
 from hybrid.types import Chunk, Pair
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 from hybrid.config import apply_override, config_from_dict
 from hybrid.errors import ConfigError, QuestionError
-from hybrid.pairs.beir import FILES
-from hybrid.pairs.formats import load_examples
-from hybrid.pairs.records import read_hotpotqa, read_pubmedqa, read_squad
+from hybrid.pairs.formats.beir import FILES
+from hybrid.pairs.formats.load import load_examples
+from hybrid.pairs.formats.records import read_hotpotqa, read_pubmedqa, read_squad
 from hybrid.project import CONFIG, Project
 from hybrid.types import Question
 

@@ -109,7 +109,7 @@ class PairsConfig:
     """How training pairs are made.
 
     Attributes:
-        file: Questions to learn from instead of a teacher, in any format that `hybrid.pairs.formats` reads.
+        file: Questions to learn from instead of a teacher, in any format that `hybrid.pairs.formats.load` reads.
         teacher: `syntax` (offline, English) writes questions by grammar, `model` asks a local language model,
             `endpoint` an OpenAI-compatible server.
         teacher_model: The model that is asked.

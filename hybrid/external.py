@@ -17,9 +17,9 @@ from hybrid.arms import PromptChoice, read_answer
 from hybrid.config import ArmConfig, PromptConfig, TeacherConfig
 from hybrid.errors import EndpointError
 from hybrid.eval.comparison import Reply
-from hybrid.pairs.endpoint import Endpoint
-from hybrid.pairs.generator import Generator, Messages
-from hybrid.pairs.generator import Reply as Completion
+from hybrid.pairs.prompting.endpoint import Endpoint
+from hybrid.pairs.prompting.generator import Generator, Messages
+from hybrid.pairs.prompting.generator import Reply as Completion
 from hybrid.prompt import render_messages
 from hybrid.types import Hit, Question
 

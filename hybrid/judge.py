@@ -21,9 +21,9 @@ from hybrid.config import TeacherConfig
 from hybrid.errors import ConfigError
 from hybrid.judge_settings import JudgeConfig
 from hybrid.models import resolve_model
-from hybrid.pairs.endpoint import Endpoint, check_endpoint
-from hybrid.pairs.generator import Generator, Reply
-from hybrid.pairs.local_model import LocalModel
+from hybrid.pairs.prompting.endpoint import Endpoint, check_endpoint
+from hybrid.pairs.prompting.generator import Generator, Reply
+from hybrid.pairs.prompting.local_model import LocalModel
 from hybrid.prompt import Message
 
 _SECTION = "compare.judge"

@@ -14,8 +14,8 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from hybrid.eval.answers import normalise
+from hybrid.pairs.offline.paraphrase import paraphrase
 from hybrid.pairs.oracles import answer_span
-from hybrid.pairs.paraphrase import paraphrase
 from hybrid.types import Chunk, Question
 
 PLANTED = "pineapple"  # a word that no answer needs

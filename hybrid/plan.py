@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hybrid.pairs.estimate import DraftPlan
+from hybrid.pairs.prompting.estimate import DraftPlan
 from hybrid.plan_choice import Choice, choose
 from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing, optimizer_bytes
 from hybrid.tuning.settings import TuneSettings

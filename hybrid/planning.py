@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from hybrid.artefacts import read_manifest
 from hybrid.models import load_tokenizer
-from hybrid.pairs.estimate import DraftPlan
-from hybrid.pairs.export import read_pairs
-from hybrid.pairs.formats import load_examples
+from hybrid.pairs.formats.export import read_pairs
+from hybrid.pairs.formats.load import load_examples
+from hybrid.pairs.prompting.estimate import DraftPlan
 from hybrid.pairs.teachers import drafts_file, measure_speed, plan_drafts
 from hybrid.plan import Machine, Plan, Workload, make_plan
 from hybrid.retrieval.chunk import Chunker

@@ -24,8 +24,8 @@ from hybrid.config import Config, config_from_dict, config_to_yaml, load_config
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, QuestionError
 from hybrid.external import Ask
 from hybrid.models import resolve_model
-from hybrid.pairs.formats import load_examples
-from hybrid.pairs.marks import FILE, Verdict
+from hybrid.pairs.formats.load import load_examples
+from hybrid.pairs.review.marks import FILE, Verdict
 from hybrid.stages.inputs import stage_inputs
 from hybrid.stages.pairs import affected, export_examples, mark_pairs, read_parts
 from hybrid.stages.run import StageResult, run_stage
@@ -332,7 +332,7 @@ class Project:
         mark_pairs(self, ids, mark, reason)
 
     def export_pairs(self, output: str | Path, *formats: str) -> dict[str, int]:
-        """Writes the training pairs in `hybrid.pairs.export.FORMATS`, or in those named.
+        """Writes the training pairs in `hybrid.pairs.formats.export.FORMATS`, or in those named.
 
         Returns:
             How many pairs a format cannot hold, such as answers that are no span of a passage in SQuAD.

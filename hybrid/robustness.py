@@ -24,7 +24,7 @@ from hybrid.eval.answers import contains, score_answer
 from hybrid.eval.comparison import Reply
 from hybrid.eval.report import write_files
 from hybrid.eval.statistics import mean_interval
-from hybrid.pairs.formats import load_examples
+from hybrid.pairs.formats.load import load_examples
 from hybrid.perturb import Case, Condition, Probe, conditions, other_answer
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever

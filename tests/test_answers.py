@@ -16,7 +16,7 @@ from hybrid.arms import PromptChoice, Runner, read_answer
 from hybrid.config import PromptConfig, config_from_dict
 from hybrid.models import load_tokenizer
 from hybrid.pairs.align import align
-from hybrid.pairs.export import as_alpaca, as_messages, as_prompt_completion, as_row, as_sharegpt
+from hybrid.pairs.formats.export import as_alpaca, as_messages, as_prompt_completion, as_row, as_sharegpt
 from hybrid.project import Project
 from hybrid.prompt import render_messages, to_text
 from hybrid.rag_prompt import worked_example

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.benchmarks import BENCHMARKS, Item, create_benchmark, hotpotqa, pubmedqa, split, squad
 from hybrid.errors import ConfigError, QuestionError
-from hybrid.pairs.formats import read_examples
+from hybrid.pairs.formats.load import read_examples
 from hybrid.project import Project
 from hybrid.retrieval.load import load_documents
 from hybrid.types import Question

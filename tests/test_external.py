@@ -9,8 +9,8 @@ from hybrid.config import ArmConfig, PromptConfig
 from hybrid.errors import ConfigError, EndpointError
 from hybrid.eval.comparison import Reply
 from hybrid.external import EndpointAnswerer, FunctionAnswerer, endpoint_answerer
-from hybrid.pairs.generator import Messages
-from hybrid.pairs.generator import Reply as Completion
+from hybrid.pairs.prompting.generator import Messages
+from hybrid.pairs.prompting.generator import Reply as Completion
 from hybrid.types import Chunk, Hit, Question
 
 QUESTIONS = [Question(f"q{n}", f"Why {n}?", ("x",)) for n in range(9)]

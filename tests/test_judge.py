@@ -9,8 +9,8 @@ from hybrid.errors import ConfigError, EndpointError
 from hybrid.eval.judge import Case, grade
 from hybrid.judge import GeneratorJudge, make_judge
 from hybrid.judge_settings import JudgeConfig
-from hybrid.pairs.generator import Messages, Reply
-from hybrid.pairs.local_model import LocalModel
+from hybrid.pairs.prompting.generator import Messages, Reply
+from hybrid.pairs.prompting.local_model import LocalModel
 
 
 class Backwards:

@@ -18,7 +18,7 @@ import yaml
 import hybrid
 from hybrid.config import SMOLLM2
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, LockedError, QuestionError, TrainingError
-from hybrid.pairs.export import read_pairs
+from hybrid.pairs.formats.export import read_pairs
 from hybrid.project import Project
 from hybrid.retrieval.index import Index
 

@@ -15,7 +15,7 @@ from typing import TypeAlias, get_args
 from hybrid.benchmarks import BENCHMARKS
 from hybrid.cli import commands, pairs_commands
 from hybrid.errors import HybridError
-from hybrid.pairs.export import FORMATS
+from hybrid.pairs.formats.export import FORMATS
 from hybrid.types import PairKind
 
 Command = Callable[[argparse.Namespace], None]

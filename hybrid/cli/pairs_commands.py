@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from hybrid.artefacts import read_manifest
 from hybrid.errors import ConfigError
-from hybrid.pairs.marks import Verdict, read_marks
-from hybrid.pairs.show import Filter, entries, fits, format_entry, format_funnel, format_marks, funnel
+from hybrid.pairs.review.marks import Verdict, read_marks
+from hybrid.pairs.review.show import Filter, entries, fits, format_entry, format_funnel, format_marks, funnel
 from hybrid.project import Project
 from hybrid.stages.pairs import published_page, read_parts
 

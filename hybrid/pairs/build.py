@@ -16,22 +16,22 @@ from typing import Any, NamedTuple, Protocol
 from hybrid.config import PairsConfig, PromptConfig
 from hybrid.errors import TrainingError
 from hybrid.pairs import candidates as gates
-from hybrid.pairs.alike import EmbedsQuestions, QuestionVectors
 from hybrid.pairs.candidates import Candidate, Funnel
 from hybrid.pairs.combine import combined_candidates
-from hybrid.pairs.contexts import plan_contexts
+from hybrid.pairs.contexts.plan import plan_contexts
 from hybrid.pairs.coverage import cluster_chunks, coverage, draw_in_turns
 from hybrid.pairs.drafts import cached_drafts
 from hybrid.pairs.fill import POOL, Filled, fill
-from hybrid.pairs.guard import Guard
+from hybrid.pairs.gates.alike import EmbedsQuestions, QuestionVectors
+from hybrid.pairs.gates.guard import Guard
+from hybrid.pairs.gates.leaks import LeakReport, find_leaks
+from hybrid.pairs.gates.screening import screen, screen_combined, screen_dev
+from hybrid.pairs.gates.splits import similar_documents, split_by_document
+from hybrid.pairs.gates.verify import Answerer, answer_again, tag_closed_book
 from hybrid.pairs.history import Carried, Last, carry_over, changes, mend_contexts, split_again
-from hybrid.pairs.leaks import LeakReport, find_leaks
-from hybrid.pairs.marks import Marks
-from hybrid.pairs.screening import screen, screen_combined, screen_dev
-from hybrid.pairs.splits import similar_documents, split_by_document
+from hybrid.pairs.review.marks import Marks
 from hybrid.pairs.summary import summary
 from hybrid.pairs.teacher import Teacher
-from hybrid.pairs.verify import Answerer, answer_again, tag_closed_book
 from hybrid.retrieval.index import Index
 from hybrid.types import Chunk, Document, Hit, Pair, Question
 

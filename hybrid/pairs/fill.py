@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.contexts import Plan
+from hybrid.pairs.contexts.plan import Plan
 from hybrid.pairs.coverage import oracle_document
 from hybrid.types import Pair
 
@@ -16,7 +16,7 @@ POOL = 3  # candidates per pair wanted: contexts fill up better from a larger po
 
 
 class Planner(Protocol):
-    """Gives candidates their contexts; `hybrid.pairs.contexts.plan_contexts` with all but these arguments set."""
+    """Gives candidates their contexts; `hybrid.pairs.contexts.plan.plan_contexts` with all but these arguments set."""
 
     def __call__(self, candidates: Sequence[Candidate], *, total: int, p_absent: float) -> Plan:
         """Plans up to `total` pairs."""

@@ -25,7 +25,7 @@ from hybrid.errors import ArtefactError
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.coverage import oracle_document
 from hybrid.pairs.drafts import chunk_hash
-from hybrid.pairs.export import read_pairs, write_jsonl
+from hybrid.pairs.formats.export import read_pairs, write_jsonl
 from hybrid.retrieval.index import Index
 from hybrid.types import Chunk, Pair, Quote
 

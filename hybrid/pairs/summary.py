@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hybrid.pairs.contexts import context_figures
+from hybrid.pairs.contexts.plan import context_figures
 from hybrid.types import Chunk, Pair
 
 _RANKS = {"1": range(1, 2), "2": range(2, 3), "3-5": range(3, 6), "6-10": range(6, 11), "over 10": range(11, 2**31)}

@@ -9,15 +9,15 @@ from pathlib import Path
 from hybrid.artefacts import fingerprint
 from hybrid.config import Config
 from hybrid.models import load_tokenizer, resolve_model
-from hybrid.pairs.budget import FrugalTeacher
-from hybrid.pairs.dialogue import ask
 from hybrid.pairs.drafts import draft_keys, read_drafts
-from hybrid.pairs.endpoint import Endpoint, check_endpoint
-from hybrid.pairs.estimate import DraftPlan, count_characters, plan_prompts, plan_syntax
-from hybrid.pairs.generator import Generator, Messages
-from hybrid.pairs.local_model import LocalModel
-from hybrid.pairs.prompted import VERSION, PromptedTeacher
-from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.pairs.offline.syntax import SyntaxTeacher
+from hybrid.pairs.prompting.budget import FrugalTeacher
+from hybrid.pairs.prompting.dialogue import ask
+from hybrid.pairs.prompting.endpoint import Endpoint, check_endpoint
+from hybrid.pairs.prompting.estimate import DraftPlan, count_characters, plan_prompts, plan_syntax
+from hybrid.pairs.prompting.generator import Generator, Messages
+from hybrid.pairs.prompting.local_model import LocalModel
+from hybrid.pairs.prompting.prompted import VERSION, PromptedTeacher
 from hybrid.pairs.teacher import Figures, Teacher
 from hybrid.prompt import encode, to_text
 from hybrid.retrieval.embed import fingerprint_folder

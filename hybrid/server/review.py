@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from hybrid.errors import ConfigError, HybridError
-from hybrid.pairs.marks import Verdict
+from hybrid.pairs.review.marks import Verdict
 from hybrid.server.local import LocalHandler, LocalServer, bound
 
 _HOST = "127.0.0.1"

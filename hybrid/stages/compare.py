@@ -18,8 +18,8 @@ from hybrid.eval.comparison import Reply, compare
 from hybrid.eval.report import write_report
 from hybrid.external import Ask, FunctionAnswerer
 from hybrid.judge import check_key
-from hybrid.pairs.export import read_pairs
-from hybrid.pairs.formats import load_examples
+from hybrid.pairs.formats.export import read_pairs
+from hybrid.pairs.formats.load import load_examples
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hybrid.artefacts import fingerprint, fingerprint_files
 from hybrid.config import TeacherConfig
 from hybrid.judge import identity
-from hybrid.pairs.formats import fingerprint_examples
-from hybrid.pairs.marks import read_marks
+from hybrid.pairs.formats.load import fingerprint_examples
+from hybrid.pairs.gates.verify import answerer_identity
+from hybrid.pairs.review.marks import read_marks
 from hybrid.pairs.teachers import teacher_identity
-from hybrid.pairs.verify import answerer_identity
 from hybrid.retrieval.embed import fingerprint_folder
 from hybrid.stages.measuring import reading_models
 from hybrid.stages.serve import other_arms

@@ -13,14 +13,14 @@ from filelock import FileLock, Timeout
 from hybrid.artefacts import is_forced, read_manifest
 from hybrid.errors import ArtefactError, LockedError
 from hybrid.pairs.build import Answers, build_pairs
-from hybrid.pairs.export import export_all, export_pairs, read_pairs
-from hybrid.pairs.formats import load_examples
-from hybrid.pairs.funnel import funnel_table
+from hybrid.pairs.formats.export import export_all, export_pairs, read_pairs
+from hybrid.pairs.formats.load import load_examples
+from hybrid.pairs.gates.funnel import funnel_table
+from hybrid.pairs.gates.verify import answers_file, make_answerer
 from hybrid.pairs.history import affected_pairs, read_last, write_basis
-from hybrid.pairs.marks import Verdict, change_marks, read_marks, write_marks
-from hybrid.pairs.page import PAGE, PairsView, html_page
+from hybrid.pairs.review.marks import Verdict, change_marks, read_marks, write_marks
+from hybrid.pairs.review.page import PAGE, PairsView, html_page
 from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
-from hybrid.pairs.verify import answers_file, make_answerer
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.retrieval.load import load_documents
 from hybrid.retrieval.retriever import Retriever

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.answers import Target, render_target
 from hybrid.config import PromptConfig
-from hybrid.pairs.export import read_pairs
+from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
 from hybrid.stages import Counts

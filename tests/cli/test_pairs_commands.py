@@ -12,7 +12,7 @@ import pytest
 
 from hybrid import Project
 from hybrid.cli import main
-from hybrid.pairs.marks import read_marks, short_id
+from hybrid.pairs.review.marks import read_marks, short_id
 
 Run = Callable[..., str]
 

@@ -11,12 +11,12 @@ from scipy.stats import chisquare
 
 from hybrid.config import PairsConfig
 from hybrid.errors import TrainingError
-from hybrid.pairs.alike import QuestionVectors
 from hybrid.pairs.build import PairSet
 from hybrid.pairs.candidates import Candidate, Funnel, words
-from hybrid.pairs.export import pair_to_dict
-from hybrid.pairs.marks import Mark, Marks
-from hybrid.pairs.screening import screen
+from hybrid.pairs.formats.export import pair_to_dict
+from hybrid.pairs.gates.alike import QuestionVectors
+from hybrid.pairs.gates.screening import screen
+from hybrid.pairs.review.marks import Mark, Marks
 from hybrid.types import Document, Pair, Question
 
 Build = Callable[..., PairSet]

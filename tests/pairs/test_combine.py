@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.combine import Conflicts, amount_of, combined_candidates, conflicting_candidates
-from hybrid.pairs.contexts import plan_contexts
+from hybrid.pairs.contexts.plan import plan_contexts
 from hybrid.types import Chunk, Quote
 
 

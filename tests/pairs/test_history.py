@@ -13,7 +13,7 @@ from hybrid import Project
 from hybrid.pairs.build import PairSet
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.drafts import chunk_hash
-from hybrid.pairs.export import pair_to_dict, read_pairs
+from hybrid.pairs.formats.export import pair_to_dict, read_pairs
 from hybrid.pairs.history import Last, affected_pairs, carry_over, mend_contexts, read_last, split_again, write_basis
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.types import Chunk, Document, Pair, Question

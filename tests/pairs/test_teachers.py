@@ -12,10 +12,10 @@ import pytest
 from hybrid import Project
 from hybrid.config import Config, TeacherConfig, config_from_dict
 from hybrid.errors import ConfigError, ModelError
-from hybrid.pairs.export import read_pairs
-from hybrid.pairs.generator import Messages, Reply
-from hybrid.pairs.prompted import VERSION, PromptedTeacher
-from hybrid.pairs.syntax import SyntaxTeacher
+from hybrid.pairs.formats.export import read_pairs
+from hybrid.pairs.offline.syntax import SyntaxTeacher
+from hybrid.pairs.prompting.generator import Messages, Reply
+from hybrid.pairs.prompting.prompted import VERSION, PromptedTeacher
 from hybrid.pairs.teachers import make_teacher, teacher_identity
 
 ENDPOINT = {"model": "m", "base_url": "http://localhost:1/v1"}
@@ -99,7 +99,7 @@ def test_a_stage_with_an_endpoint_counts_prints_and_goes_on(
             }
             yield Reply(place, json.dumps(draft) if len(prompt) == 4 else "NONE", 1000, 100)
 
-    monkeypatch.setattr("hybrid.pairs.endpoint.Endpoint.generate", generate)
+    monkeypatch.setattr("hybrid.pairs.prompting.endpoint.Endpoint.generate", generate)
     settings = ["pairs.teacher=endpoint", "pairs.teacher_model.model=m", "pairs.teacher_model.concurrency=1"]
     settings += ["pairs.teacher_model.base_url=http://localhost:1/v1", "pairs.teacher_model.price_in=2"]
     settings += ["pairs.oracle_in_top=0", "pairs.p_absent=0"]

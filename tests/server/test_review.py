@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hybrid.errors import ConfigError
-from hybrid.pairs.marks import Verdict
+from hybrid.pairs.review.marks import Verdict
 from hybrid.server.local import MAX_BODY
 from hybrid.server.review import ReviewServer, make_review_server
 

@@ -16,8 +16,8 @@ from hybrid.eval.forgetting import general_texts
 from hybrid.eval.grounding import Facts, inverse_document_frequency
 from hybrid.eval.text_metrics import corpus_bleu, embedding_similarity
 from hybrid.forgetting import perplexity
-from hybrid.pairs.generator import Messages, Reply
-from hybrid.pairs.local_model import LocalModel
+from hybrid.pairs.prompting.generator import Messages, Reply
+from hybrid.pairs.prompting.local_model import LocalModel
 from hybrid.project import Project
 from hybrid.retrieval.index import Index
 from hybrid.stages import compare

@@ -7,7 +7,7 @@ import pytest
 
 from hybrid import Pair, Project
 from hybrid.errors import ArtefactError, ConfigError, LockedError
-from hybrid.pairs.marks import Mark, read_marks
+from hybrid.pairs.review.marks import Mark, read_marks
 from hybrid.stages.pairs import published_page
 
 
