@@ -442,6 +442,34 @@ def test_examples_are_trained_in_the_style(style: str, tiny_model: Path, tmp_pat
     assert closed.unsupported == 0
 
 
+def test_later_epochs_show_contexts_in_other_orders(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    chunks = {chunk.id: chunk for chunk in (ABC, XYZ, *OTHERS)}
+    pairs = [replace(GROUNDED, context=tuple(chunks)), replace(MULTI, id="2", context=tuple(chunks))]
+    project = _project(tmp_path, "cited")
+    passes = [
+        training_examples(pairs, chunks, project, tokenizer, closed_book=False, epoch=epoch).examples
+        for epoch in range(6)
+    ]
+    orders = []
+    for examples in passes:
+        texts = [str(tokenizer.decode(list(example.prompt_ids))) for example in examples]
+        shown = [sorted(chunks.values(), key=lambda chunk: text.index(chunk.text)) for text in texts]
+        assert shown[0] == shown[1], "pairs of a context keep sharing it"
+        for pair, example in zip(pairs, examples, strict=True):
+            answer = str(tokenizer.decode(list(example.answer_ids[:-1])))
+            assert answer == target_text(pair, shown[0], project.config.prompt), "the numbers follow the order"
+        orders.append(tuple(chunk.id for chunk in shown[0]))
+    assert orders[0] == tuple(chunks)
+    assert len(set(orders)) > 2
+    again = training_examples(pairs, chunks, project, tokenizer, closed_book=False, epoch=3).examples
+    assert again == passes[3]
+    limit = max(len(example.prompt_ids) + len(example.answer_ids) for example in passes[0])
+    narrow = _project(tmp_path, "cited", max_tokens=limit)
+    for example in training_examples(pairs, chunks, narrow, tokenizer, closed_book=False, epoch=3).examples:
+        assert len(example.prompt_ids) + len(example.answer_ids) <= limit
+
+
 def test_numbers_follow_the_context_that_fitted(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     chunks = [*OTHERS, ABC]

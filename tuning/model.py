@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -94,7 +95,13 @@ def load_base(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
-    if method == "qlora" and not packed:
+    if packed:
+        for module in model.modules():
+            if isinstance(module, Linear4bit):
+                # On processors with AVX512-BF16 its first forward pass would pack the weights anew, with scales in
+                # bfloat16: another model than the one that is trained, and an error where 64 does not divide the width.
+                module.support_avx512bf16_for_cpu = False
+    elif method == "qlora":
         round_to_nf4(model)
     return model
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +150,7 @@ class TreeTrainer(Trainer):
 def tune(
     examples: Iterable[Example],
     *,
+    later: Callable[[int], Iterable[Example]] | None = None,
     model_path: Path | str,
     output: Path,
     settings: TuneSettings,
@@ -161,6 +162,7 @@ def tune(
 
     Args:
         examples: At least one.
+        later: The examples of the epochs 1, 2, … where these differ from the first; None takes the same again.
         model_path: Folder of the base model.
         output: Folder to fill; made if missing.
         settings: How to train.
@@ -173,7 +175,8 @@ def tune(
         ModelError: The model cannot be loaded.
     """
     trees = _trees(examples, settings)
-    rows = pack_rows(trees, max_tokens=settings.max_tokens, seed=seed)
+    first = pack_rows(trees, max_tokens=settings.max_tokens, seed=seed)
+    rows = [*first, *_later_rows(trees, later, settings, seed)][: math.ceil(settings.epochs * len(first))]
     device = default_device()
     dtype = training_dtype(settings, device)
     weights = resolve_weights(settings.weights, device) if settings.method == "qlora" else "resident"
@@ -187,7 +190,8 @@ def tune(
     with ExitStack() as stack:
         kernels = stack.enter_context(fast_paths(model, chosen))
         check_parity(shared_gradients(model, sample, settings.attention), reference, model)
-        arguments = training_arguments(settings, seed, checkpoints, len(rows), len(trees))
+        arguments = training_arguments(replace(settings, epochs=1.0), seed, checkpoints, len(first), len(trees))
+        arguments.train_sampling_strategy = "sequential"  # the rows of all epochs lie behind each other, shuffled
         trainer = _trainer(model, arguments, rows, settings.attention)
         stack.callback(trainer.progress.close)
         started = time.perf_counter()
@@ -221,6 +225,15 @@ def _trees(examples: Iterable[Example], settings: TuneSettings) -> list[ContextT
     if not trees:
         raise TrainingError("there is no training example")
     return trees
+
+
+def _later_rows(
+    trees: Sequence[ContextTree], later: Callable[[int], Iterable[Example]] | None, settings: TuneSettings, seed: int
+) -> Iterator[Row]:
+    """The rows of all epochs but the first, packed and shuffled anew for each."""
+    for epoch in range(1, math.ceil(settings.epochs)):
+        passed = _trees(later(epoch), settings) if later else trees
+        yield from pack_rows(passed, max_tokens=settings.max_tokens, seed=seed + epoch)
 
 
 def training_dtype(settings: TuneSettings, device: torch.device) -> torch.dtype:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.answers import Target, render_target
@@ -48,6 +49,9 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
     rendered = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
     result = tune(
         rendered.examples,
+        later=lambda epoch: (
+            training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned", epoch=epoch).examples
+        ),
         model_path=project.model,
         output=work / "result",
         settings=project.config.tune,
@@ -66,8 +70,12 @@ def training_examples(
     tokenizer: PreTrainedTokenizerBase,
     *,
     closed_book: bool,
+    epoch: int = 0,
 ) -> Rendered:
     """Renders pairs to token ids.
+
+    The first epoch shows contexts in the order of the pairs, each later one in an order of its own, so that a model
+    that sees a pair again does not learn the place of its oracle. All pairs of a context have the same order.
 
     Closed-book examples leave out pairs whose answer is the refusal: without a context there is nothing to refuse for.
     Their answers are short, whatever the style.
@@ -83,13 +91,31 @@ def training_examples(
         fitted, target = _fitted(pair, context, limit, tokenizer)
         shortened += fitted.dropped > 0
         unsupported += not closed_book and not target.supported
-        text = to_text(render_messages(pair.question, fitted.chunks, prompt), tokenizer)
         # Closed-book examples stay apart: they share the system message alone, and sharing it puts more of them into a
         # step of the optimiser, which leaves too few steps (docs/experiments.md).
         group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
-        answer = encode_answer(target.text, tokenizer)
-        examples.append(Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer)))
+        example = _example(pair, group, fitted.chunks, target, prompt, tokenizer)
+        if epoch and len(fitted.chunks) > 1:
+            order = Random(f"{project.config.seed} {epoch} {group}").sample(fitted.chunks, len(fitted.chunks))
+            turned = _example(pair, group, order, render_target(pair, order, limit), prompt, tokenizer)
+            # Another order may split a text into a token more than there is room for.
+            if len(turned.prompt_ids) + len(turned.answer_ids) <= limit.max_tokens:
+                example = turned
+        examples.append(example)
     return Rendered(examples, shortened, unsupported)
+
+
+def _example(
+    pair: Pair,
+    group: str,
+    shown: Sequence[Chunk],
+    target: Target,
+    prompt: PromptConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Example:
+    text = to_text(render_messages(pair.question, shown, prompt), tokenizer)
+    answer = encode_answer(target.text, tokenizer)
+    return Example(pair.id, group, tuple(encode(text, tokenizer)), tuple(answer))
 
 
 def _fitted(

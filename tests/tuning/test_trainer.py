@@ -124,6 +124,42 @@ def test_every_epoch_takes_the_rows_in_another_order(
     assert sorted(first) == sorted(second)
 
 
+@pytest.mark.parametrize(("epochs", "rows"), [(1.0, 8), (1.5, 12), (3.0, 24)])
+def test_later_epochs_may_have_other_examples(
+    model_folder: ModelFolder,
+    make_examples: MakeExamples,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epochs: float,
+    rows: int,
+) -> None:
+    seen: list[int] = []
+
+    def note(model: PreTrainedModel, batch: TreeBatch, backend: AttentionBackend) -> torch.Tensor:
+        seen.append(int(batch.input_ids[0, 0]))
+        return row_loss(model, batch, backend)
+
+    def later(epoch: int) -> list[Example]:
+        return [example._replace(prompt_ids=(epoch, *example.prompt_ids[1:])) for example in make_examples(groups=8)]
+
+    monkeypatch.setattr("hybrid.tuning.trainer.row_loss", note)
+    settings = TuneSettings(
+        method="lora", max_tokens=40, trees_per_step=1, min_shared_tokens=4, epochs=epochs, rank=4, dtype="float32"
+    )
+    tune(
+        make_examples(groups=8),
+        later=later,
+        model_path=model_folder("llama"),
+        output=tmp_path / "run",
+        settings=settings,
+        seed=5,
+        checkpoints=tmp_path / "checkpoints",
+    )
+    assert len(seen) == rows
+    assert set(seen[8:16]) <= {1}
+    assert set(seen[16:]) <= {2}
+
+
 def test_packed_and_resident_weights_train_the_same(
     model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
 ) -> None:
