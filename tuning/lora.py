@@ -8,6 +8,7 @@ from functools import partial
 
 import bitsandbytes as bnb
 import torch
+from bitsandbytes.functional import QuantState
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from torch import Tensor, nn
@@ -102,7 +103,8 @@ def stacked_linears(layers: Sequence[nn.Module]) -> Callable[[Tensor], Tensor] |
     if kind is bnb.nn.Linear4bit:
         outputs, first = [base.out_features for base in bases], bases[0]
         dtype, device = first.weight.quant_state.dtype, first.weight.device
-        weight = stack_packed([_unpacker(base) for base in bases], outputs, first.in_features, rank, dtype, device)
+        members = [unpacker(base.weight.data, base.weight.quant_state) for base in bases]
+        weight = stack_packed(members, outputs, first.in_features, rank, dtype, device)
     else:
         weight = stack_weights([base.weight for base in bases], rank)
         for index, base in enumerate(bases):
@@ -116,16 +118,14 @@ def base_weight(layer: nn.Linear) -> Callable[[], Tensor]:
     weight = layer.weight
     if not isinstance(weight, bnb.nn.Params4bit):
         return lambda: weight
-    return _unpacker(layer)
+    return unpacker(weight.data, weight.quant_state)
 
 
-def _unpacker(layer: nn.Linear) -> Callable[..., Tensor]:
-    """Returns a function that dequantises a packed weight, into `out` if it is given one."""
-    weight: bnb.nn.Params4bit = layer.weight
-    state = weight.quant_state
+def unpacker(packed: Tensor, state: QuantState) -> Callable[..., Tensor]:
+    """Returns a function that dequantises a weight with nested scales, into `out` if it is given one."""
     nested = state.state2
     scale = NestedScale(state.absmax, nested.code, nested.absmax, state.offset, nested.blocksize)
-    return partial(dequantize_nf4, weight.data, state.code, scale, state.blocksize, tuple(state.shape), state.dtype)
+    return partial(dequantize_nf4, packed, state.code, scale, state.blocksize, tuple(state.shape), state.dtype)
 
 
 def _fused_forward(layer: lora.LoraLayer) -> Callable[[Tensor], Tensor]:

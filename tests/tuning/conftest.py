@@ -69,8 +69,8 @@ def _tiny_model(kind: str) -> PreTrainedModel:
     model, config, fields = _FAMILIES[kind]
     sizes: dict[str, Any] = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
+        "hidden_size": 64,
+        "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file
 
 from hybrid.errors import ArtefactError, ModelError
@@ -33,6 +34,14 @@ def test_resident_weights_are_the_packed_ones(
         assert torch.equal(base_weight(module)(), resident[name].weight)
     ids = torch.arange(2, 20)[None]
     assert torch.equal(*(model(input_ids=ids).logits for model in models.values()))
+
+
+def test_packed_weights_that_are_misread_are_refused(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.tuning.model.dequantize_4bit", lambda packed, state: dequantize_4bit(packed, state) + 1)
+    with pytest.raises(ModelError, match=r"misreads packed weights of shape .* set tune\.weights to resident"):
+        load_base(model_folder("llama"), method="qlora", weights="nf4", device=CPU)
 
 
 def test_rounding_changes_the_model(model_folder: Callable[[str], Path]) -> None:
