@@ -29,7 +29,9 @@ _MARKUP = re.compile(r"(?<=\S)[*`]+(?![\w*`])|(?<![\w*`])[*`]+(?=\S)")
 _HYPHEN = re.compile(rf"(?<={_LETTER})-\s*(?={_LETTER})")
 _SPACE = re.compile(r"\s+")
 _INVISIBLE = {"Mn", "Me", "Cf"}
-_NUMBER = re.compile(r"\d[.,:]?\|\d|\d\|[.,:]\d")
+# A sign and the two sides of a fraction belong to a number, and so does a space that only typesetters put into one.
+_MARKS = ".,:/\u00b7\u2044\u00a0\u2009\u202f"
+_NUMBER = re.compile(rf"\d[{_MARKS}]?\|\d|\d\|[{_MARKS}]\d|(?:\A|[\s(])[-\u2212]\|\d")
 
 
 class _Key(NamedTuple):

@@ -130,10 +130,13 @@ def build_pairs(
     kept = funnel.keep("oracle not retrieved", drawn, lambda c: c.id in carried.candidates or is_found(c))
     kept, from_memory = _answered(kept, carried, chunks, answers, config, funnel)
     train, dev = _split(kept, carried, index.documents.values(), vectors, config, funnel, rng)
-    joined = [[] if own or carried.is_settled else _combined(side, carried, config, rng) for side in (train, dev)]
+    joined = [
+        [] if own or carried.is_settled else _combined(side, total, carried, config, rng)
+        for side, total in zip((train, dev), _totals(config), strict=True)
+    ]
     hits |= search([*chain(*joined)])
     more = screen_combined(train, joined, is_found, evaluation, vectors, marks or Marks(), config, funnel)
-    sides = _place([*train, *more[0]], [*dev, *more[1]], carried, hits, chunks, config, prompt, rng)
+    sides = _place((train, more[0]), (dev, more[1]), carried, hits, chunks, config, prompt, rng)
     trained, chosen = (tag_closed_book(side.pairs, from_memory) for side in sides)
     _refuse_none(trained, funnel, own=bool(own))
     run, meaning = config.shared_run, config.max_meaning
@@ -207,17 +210,24 @@ def _split(
     return train, screen_dev(train, dev, vectors, config, funnel)
 
 
-def _combined(side: Sequence[Candidate], carried: Carried, config: PairsConfig, rng: Random) -> list[Candidate]:
+def _combined(
+    side: Sequence[Candidate], total: int, carried: Carried, config: PairsConfig, rng: Random
+) -> list[Candidate]:
     """New questions that need two chunks of one side of the split."""
     single = [candidate for candidate in side if len(candidate.oracles) == 1]
     held = sum(len(candidate.oracles) > 1 for candidate in side)
-    made = combined_candidates(single, max(0, round(config.p_multi * len(side)) - held), rng)
+    made = combined_candidates(single, max(0, round(config.p_multi * min(len(side), total)) - held), rng)
     return [candidate for candidate in made if candidate.id not in carried.candidates]
 
 
+def _totals(config: PairsConfig) -> tuple[int, int]:
+    """Most pairs to train on, and most kept from training."""
+    return config.total, max(1, round(config.dev_share * config.total))
+
+
 def _place(
-    train: Sequence[Candidate],
-    dev: Sequence[Candidate],
+    train: tuple[Sequence[Candidate], Sequence[Candidate]],
+    dev: tuple[Sequence[Candidate], Sequence[Candidate]],
     carried: Carried,
     hits: Mapping[str, Sequence[str]],
     chunks: Mapping[str, Chunk],
@@ -225,8 +235,11 @@ def _place(
     prompt: PromptConfig,
     rng: Random,
 ) -> tuple[Filled, Filled]:
-    """Gives each side its pairs: first what was carried over, then new ones."""
-    by_id = {candidate.id: candidate for candidate in (*train, *dev)}
+    """Gives each side its pairs: first what was carried over, then new ones.
+
+    A side is what was asked about one chunk, and what was made of it over several, which has its places for sure.
+    """
+    by_id = {candidate.id: candidate for candidate in chain(*train, *dev)}
     guard = Guard(chunks)
 
     def answers(pair: Pair, chunk: str) -> bool:
@@ -246,17 +259,19 @@ def _place(
         distractors=config.distractors,
         absent=config.absent,
     )
-    totals = config.total, max(1, round(config.dev_share * config.total))
     sides = []
-    for old, lost, side, total in zip(
-        (carried.train, carried.dev), (carried.lost, carried.lost_dev), (train, dev), totals, strict=True
+    for old, lost, (single, combined), total in zip(
+        (carried.train, carried.dev), (carried.lost, carried.lost_dev), (train, dev), _totals(config), strict=True
     ):
-        ids = {candidate.id for candidate in side}  # of this side alone: a pair may have lost its place on it
+        ids = {
+            candidate.id for candidate in (*single, *combined)
+        }  # of this side alone: a pair may have lost its place on it
         holding = [pair for pair in old if pair.id in ids]
         sides.append(
             fill(
                 mend_contexts(holding, carried.same, hits, answers),
-                [candidate for candidate in side if candidate.id not in carried.candidates],
+                [candidate for candidate in single if candidate.id not in carried.candidates],
+                combined,
                 total=total,
                 p_absent=config.p_absent,
                 lost=lost,

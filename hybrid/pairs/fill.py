@@ -42,6 +42,7 @@ class Filled(NamedTuple):
 def fill(
     carried: Sequence[Pair],
     new: Sequence[Candidate],
+    reserved: Sequence[Candidate] = (),
     *,
     total: int,
     p_absent: float,
@@ -61,6 +62,8 @@ def fill(
     Args:
         carried: Pairs that stay.
         new: Other candidates, in the order in which they are wanted.
+        reserved: Further candidates, which get their places before those that fill the total: there are few of them,
+            and the fullest contexts would leave them out.
         total: Most pairs.
         p_absent: Share of all pairs whose context shall not show an oracle.
         lost: How many pairs of each document of the last run do not hold; empty if there was none.
@@ -76,7 +79,7 @@ def fill(
     retired = len(carried) - len(pairs)
     first = [candidate for candidate in new if not same.issuperset(candidate.oracles)] if lost else []
     plans: list[Plan] = []
-    for pool, most in ((first, wanted), (new, total)):
+    for pool, most in ((first, wanted), (reserved, len(reserved)), ([*new, *reserved], total)):
         room = min(most, total - len(pairs))
         placed = {pair.id for pair in pairs}
         waiting = [candidate for candidate in pool if candidate.id not in placed][: POOL * room]

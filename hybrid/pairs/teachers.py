@@ -26,13 +26,14 @@ from hybrid.types import Chunk
 _PROBE_CHUNKS, _PROBE_TOKENS = 4, 24
 
 
-def make_teacher(config: Config, folder: Path, journal: Path) -> Teacher:
+def make_teacher(config: Config, folder: Path, journal: Path, drafts: Path) -> Teacher:
     """Makes the teacher that `pairs.teacher` names; nothing is loaded or sent yet.
 
     Args:
         config: The configuration.
         folder: The project folder, to which a model's folder is relative.
         journal: File of the replies that arrived, for teachers that ask a model.
+        drafts: File of what was drafted before.
 
     Raises:
         ConfigError: A setting of the teacher is missing or wrong.
@@ -51,7 +52,7 @@ def make_teacher(config: Config, folder: Path, journal: Path) -> Teacher:
     name = settings.model or config.model
     # The pairs go out into the world: they name a model's folder, not where it lies.
     name = Path(name).name if Path(name).is_absolute() else name
-    teacher = PromptedTeacher(generator, name, settings, journal, window)
+    teacher = PromptedTeacher(generator, name, settings, journal, window, proven=bool(read_drafts(drafts)))
     return FrugalTeacher(teacher, settings) if settings.max_cost else teacher
 
 

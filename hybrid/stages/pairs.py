@@ -39,8 +39,8 @@ def make_pairs(project: Project, work: Path) -> Counts:
     config = project.config
     index = Index.load(project.path("index"))
     marks = read_marks(project.marks)
-    teacher = make_teacher(config, project.folder, work / "replies.jsonl")
     drafts = drafts_file(config, project.folder, project.store)
+    teacher = make_teacher(config, project.folder, work / "replies.jsonl", drafts)
     if config.pairs.teacher != "syntax" and not project.own_pairs:
         sys.stderr.write(f"{plan_drafts(config, project.folder, drafts, index.chunks)}\n")
     inputs = project.stage_inputs("pairs")

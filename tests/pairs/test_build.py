@@ -317,6 +317,9 @@ def test_own_questions_that_point_are_kept(build: Build) -> None:
 
 
 def test_questions_over_two_chunks_are_made_counted_and_kept_from_the_comparison(build: Build) -> None:
+    full = build(p_multi=0.2, p_absent=0.1, total=60)
+    assert 9 <= sum(pair.kind == "multi" for pair in full.train) <= 12, "also where others could fill the total"
+    assert len(full.train) == 60
     made = build(p_multi=0.2, p_absent=0.0, total=1000)
     joined = [pair for pair in made.train if pair.kind == "multi"]
     assert joined

@@ -44,6 +44,19 @@ def test_an_aligned_answer_is_always_found(words: list[str]) -> None:
     assert (answer_span(text, answer) is not None) >= (align(answer, text) is not None)
 
 
+def test_a_chunk_that_holds_the_answer_by_chance_supports_nothing() -> None:
+    texts = ["Replace the impeller every 7 months.", "Paint it blue.", "There are 7 days in a week."]
+    chunks = [Chunk(f"d#{n}-{n}", "d", 0, len(text), text) for n, text in enumerate(texts)]
+    week = Question("q", "How many days are in a week?", ("7",))
+    assert find_support(week, [], chunks[:2]) is None
+    assert find_support(Question("q", "Who wrote Hamlet?", ("it",)), [], chunks) is None
+    found = find_support(week, [], chunks)
+    assert found is not None
+    assert found.chunk == chunks[2]
+    # Who names the document of the answer is believed.
+    assert find_support(week, chunks[:1], []) is not None
+
+
 def test_the_support_of_a_question_is_a_span_of_its_chunk() -> None:
     chunk = Chunk("d#9-40", "d", 9, 40, "Take a water-\nproof coat along.")
     support = find_support(Question("q", "What to take?", ("a waterproof coat",)), [chunk], [])

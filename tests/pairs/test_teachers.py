@@ -26,18 +26,21 @@ def _config(teacher: str = "endpoint", **settings: Any) -> Config:
 
 
 def test_each_name_gives_its_teacher(tmp_path: Path, tiny_model: Path) -> None:
-    assert isinstance(make_teacher(Config(), tmp_path, tmp_path / "j"), SyntaxTeacher)
-    assert make_teacher(_config(), tmp_path, tmp_path / "j").name == f"{VERSION} (m)"
-    local = make_teacher(_config("model", model=str(tiny_model)), tmp_path, tmp_path / "j")
+    assert isinstance(make_teacher(Config(), tmp_path, tmp_path / "j", tmp_path / "d"), SyntaxTeacher)
+    assert make_teacher(_config(), tmp_path, tmp_path / "j", tmp_path / "d").name == f"{VERSION} (m)"
+    local = make_teacher(_config("model", model=str(tiny_model)), tmp_path, tmp_path / "j", tmp_path / "d")
     assert local.name == f"{VERSION} ({tiny_model.name})"
     own = replace(_config("model", model=None), model=str(tiny_model))
-    assert make_teacher(own, tmp_path, tmp_path / "j").name == local.name
+    assert make_teacher(own, tmp_path, tmp_path / "j", tmp_path / "d").name == local.name
     assert isinstance(local, PromptedTeacher)
     assert not (tmp_path / "j").exists()
 
 
 def test_mistakes_are_found_before_anything_runs(tmp_path: Path) -> None:
-    for check in (lambda c: teacher_identity(c, tmp_path), lambda c: make_teacher(c, tmp_path, tmp_path / "j")):
+    for check in (
+        lambda c: teacher_identity(c, tmp_path),
+        lambda c: make_teacher(c, tmp_path, tmp_path / "j", tmp_path / "d"),
+    ):
         with pytest.raises(ConfigError, match=r"set pairs\.teacher_model\.base_url"):
             check(_config(base_url=None))
         with pytest.raises(ModelError, match="'nowhere' not found"):

@@ -79,7 +79,7 @@ def plan_contexts(
         per_context: Most answerable pairs that share a context; a quarter more may join as absent.
         total: Most pairs; with more candidates than that, full contexts are preferred to many contexts.
         p_absent: Share of the answerable candidates whose context shall not show an oracle: 0 shows one to all, 1 to
-            none.
+            none but contradictions and two questions in one.
         refusal: Target answer where the context shows no oracle.
         rng: Source of randomness.
         distractors: Whether distractors come from a question's retrieval or from all chunks.
@@ -93,8 +93,10 @@ def plan_contexts(
     unanswerable = _fair_share([c for c in candidates if not c.oracles], len(answerable), total)
     unplaced = sum(len(c.oracles) > budget for c in candidates)
     total = max(0, min(total, len(answerable) + len(unanswerable)) - len(unanswerable))
-    # Those that shall not see their oracle are drawn from what would be used, not from the front of the queue.
-    aside = set(rng.sample(range(min(len(answerable), total)), round(p_absent * total)))
+    # Those that shall not see their oracle are drawn from what would be used, not from the front of the queue. Of an
+    # answer that was put together from two, half may stand in a passage that the guard takes for a distractor.
+    whole = [n for n, c in enumerate(answerable[:total]) if not c.conflict and c.asks != "compound"]
+    aside = set(rng.sample(whole, min(len(whole), round(p_absent * total))))
     guard, by_id = Guard(chunks), {c.id: c for c in candidates}
     if distractors == "random":
         near, budget = _draw(candidates, list(chunks), k, guard, rng), k

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hybrid.pairs.align import Span, align
+from hybrid.pairs.candidates import words
 from hybrid.pairs.prompting.generator import Messages, Reply
 from hybrid.pairs.teacher import MAX_ANSWER_WORDS, MAX_DEFINITION_WORDS, MAX_STEPS_WORDS, Draft, DraftKind
 from hybrid.types import Chunk
@@ -22,6 +23,7 @@ _KINDS: dict[str, DraftKind] = {
     "definition": "definition",
 }
 _POLAR: dict[str, DraftKind] = {"yes": "affirmed", "no": "denied"}
+_PROOF_WORDS, _SHORT_WORD = 4, 3  # "Is it made of gold?" is not proved by "12 000", nor by a passage about silver
 _LONGEST = {"procedure": MAX_STEPS_WORDS, "definition": MAX_DEFINITION_WORDS}
 _KEYS = ("kind", "question", "answer", "quote")
 _NEEDED = _KEYS[1:]
@@ -182,8 +184,7 @@ def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
     answer = value["answer"].strip(" .,;:\n\t")
     kind = _kind(value.get("kind"), answer)
     if kind == "yes_no":
-        polar = _POLAR.get(answer.lower())
-        return Draft(question, quote[0], quote[0], *quote, polar) if polar else "answer of a yes/no question is neither"
+        return _decision(question, answer, chunk.text, quote)
     if kind not in _KINDS:
         return "unknown kind"
     within = align(answer, chunk.text[quote[0] : quote[1]])
@@ -191,6 +192,17 @@ def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
         return "answer not in its quote"
     span = quote[0] + within[0], quote[0] + within[1]
     return _fault(chunk.text, span, question, kind) or Draft(question, *span, *quote, _KINDS[kind])
+
+
+def _decision(question: str, answer: str, text: str, quote: Span) -> Draft | str:
+    """The draft of a yes/no question, whose quote must at least speak of what is asked."""
+    polar = _POLAR.get(answer.lower())
+    if not polar:
+        return "answer of a yes/no question is neither"
+    said = words(text[slice(*quote)])
+    if len(said) < _PROOF_WORDS or not {word for word in words(question) if len(word) > _SHORT_WORD} & set(said):
+        return "quote of a yes/no question proves nothing"
+    return Draft(question, quote[0], quote[0], *quote, polar)
 
 
 def _kind(said: object, answer: str) -> str:

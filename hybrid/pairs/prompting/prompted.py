@@ -20,7 +20,7 @@ from hybrid.pairs.prompting.generator import Generator, Messages, Reply
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk
 
-VERSION = "prompted-2"  # raised when prompts or the reading of replies change
+VERSION = "prompted-3"  # raised when prompts or the reading of replies change
 
 
 class PromptedTeacher:
@@ -33,7 +33,14 @@ class PromptedTeacher:
     alone = True
 
     def __init__(
-        self, generator: Generator, model: str, settings: TeacherConfig, journal: Path, window: int = 32
+        self,
+        generator: Generator,
+        model: str,
+        settings: TeacherConfig,
+        journal: Path,
+        window: int = 32,
+        *,
+        proven: bool = False,
     ) -> None:
         """Makes the teacher; nothing is asked before `draft`.
 
@@ -43,11 +50,13 @@ class PromptedTeacher:
             settings: The number of questions and the prices.
             journal: File of the replies that arrived; what it holds is not asked again.
             window: Chunks that are asked about before the first of them is read.
+            proven: It has drafted before, so that nothing but refusals is no reason to stop.
         """
         self.name = f"{VERSION} ({model})"
         self._generator = generator
         self._settings = settings
         self._window = window
+        self._proven = proven
         self._journal = _Journal(journal)
 
     def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
@@ -80,7 +89,7 @@ class PromptedTeacher:
             for reply in self._generator.generate(list(missing.values())):
                 self._journal.add_reply(asked[reply.place], reply)
         replies = [self._journal.replies[key] for key in keys]
-        if replies and all(reply.ended == "refused" for reply in self._journal.replies.values()):
+        if replies and not self._proven and all(reply.ended == "refused" for reply in self._journal.replies.values()):
             raise EndpointError(replies[0].text)  # not this or that prompt is wrong, but how it is asked
         return replies
 

@@ -96,6 +96,16 @@ def test_the_answer_is_the_one_inside_the_quote() -> None:
     assert (draft.start, draft.end) == (34, 38)
 
 
+@pytest.mark.parametrize(
+    ("question", "quote"),
+    [("Is the tank made of gold?", "1,500 litres"), ("Does the helicopter land here?", GOOD["quote"])],
+)
+def test_a_decision_needs_a_quote_that_speaks_of_it(question: str, quote: str) -> None:
+    found = read(Reply(0, _line(kind="yes_no", question=question, answer="yes", quote=quote), 1, 1), CHUNK)
+    assert found.drafts == []
+    assert [problem.reason for problem in found.problems] == ["quote of a yes/no question proves nothing"]
+
+
 @pytest.mark.parametrize(("said", "kind", "answer"), [("Yes.", "affirmed", "yes"), ("no", "denied", "no")])
 def test_yes_and_no_become_answers_as_they_are(said: str, kind: str, answer: str) -> None:
     (draft,) = _read(_line(kind="Yes/No", answer=said, question="Does a tank hold 1,500 litres?")).drafts
@@ -319,6 +329,9 @@ def test_a_refused_prompt_is_dropped_and_not_repaired(tmp_path: Path) -> None:
     assert len(again.asked) == 2
     with pytest.raises(EndpointError, match="no"):
         list(_teacher(Refusing(0, 1, 2), tmp_path / "other").draft(_chunks(3)))
+    # Where an earlier run drafted others, the refusal of the rest is their own fault.
+    proven = PromptedTeacher(Refusing(1), "tiny", TeacherConfig(), tmp_path / "new", proven=True)
+    assert list(proven.draft(_chunks(2)[1:])) == [None]
     # After good replies, even of an earlier run, nothing but refusals is no reason to stop.
     assert list(_teacher(Refusing(0, 1), tmp_path / "j").draft([*_chunks(5)[4:], *_chunks(2)]))
 
@@ -395,7 +408,7 @@ def test_a_build_counts_what_the_teacher_took_and_lost(build: Callable[..., Any]
     assert result.counts["dropped: quote not in the passage"] == chunks > 40
     assert result.counts["candidates"] == 2 * chunks
     assert result.counts["teacher tokens in"] == 200 * chunks
-    assert {pair.source for pair in result.train} == {"prompted-2 (tiny)"}
+    assert {pair.source for pair in result.train} == {"prompted-3 (tiny)"}
 
 
 def test_a_model_that_writes_nothing_usable_says_why(build: Callable[..., Any], tmp_path: Path) -> None:
