@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.errors import QuestionError
+from hybrid.retrieval.formats import encodable
 from hybrid.types import Question
 
 
@@ -42,11 +43,16 @@ def load_questions(path: Path) -> list[Question]:
 def _question(line: str, where: str, number: int) -> Question:
     try:
         record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise QuestionError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise QuestionError(f"{where}: not valid JSON ({why_not_json(error)})") from error
     if not isinstance(record, dict):
         raise QuestionError(f"{where}: expected an object, found {type(record).__name__}")
     return question_from_record(record, where, str(number))
+
+
+def why_not_json(error: Exception) -> str:
+    """What `json.loads` stumbled over: no JSON, or a number too long or a nesting too deep for it."""
+    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def question_from_record(record: Mapping[str, Any], where: str, default_id: str) -> Question:
@@ -75,12 +81,12 @@ def question_from_record(record: Mapping[str, Any], where: str, default_id: str)
     if answerable and not answers:
         raise QuestionError(f"{where}: 'answers' is empty; {way_out}")
     return Question(
-        id=str(record.get("id", record.get("_id", default_id))),
-        question=text.strip(),
+        id=encodable(str(record.get("id", record.get("_id", default_id)))),
+        question=encodable(text).strip(),
         answers=answers,
         gold=_strings(record.get("gold") or [], "gold", where),
         answerable=answerable,
-        kind=str(record.get("kind", "")),
+        kind=encodable(str(record.get("kind", ""))),
         quotes=_quotes(record.get("quotes") or [], where),
     )
 
@@ -97,4 +103,4 @@ def _quotes(values: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401
 def _strings(values: Any, name: str, where: str) -> tuple[str, ...]:  # noqa: ANN401
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise QuestionError(f"{where}: '{name}' must be a list of strings, found {values!r}")
-    return tuple(value for value in values if value.strip())
+    return tuple(encodable(value) for value in values if value.strip())

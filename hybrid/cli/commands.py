@@ -290,7 +290,7 @@ def export(options: Namespace) -> None:
         formats = [] if options.format in {None, "all"} else [options.format]
         left_out = project.export_pairs(options.pairs, *formats)
         for name, count in left_out.items():
-            sys.stderr.write(f"{count} pairs cannot be written as {name}: their answer is no span of a passage\n")
+            sys.stderr.write(f"{count} pairs cannot be written as {name}, which has no place for such pairs\n")
         written = {"pairs": str(options.pairs), "left_out": left_out}
     else:
         written = {"model": str(project.export(options.output, options.arm))}

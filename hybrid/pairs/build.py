@@ -128,12 +128,10 @@ def build_pairs(
     hits = search(drawn)
     is_found = partial(_is_found, hits=hits, top=0 if own else config.oracle_in_top)
     kept = funnel.keep("oracle not retrieved", drawn, lambda c: c.id in carried.candidates or is_found(c))
-    kept, from_memory = _answered(kept, carried, chunks, answers, config, funnel)
+    kept, from_memory, asked = _answered(kept, carried, chunks, answers, config, funnel)
     train, dev = _split(kept, carried, index.documents.values(), vectors, config, funnel, rng)
-    joined = [
-        [] if own or carried.is_settled else _combined(side, total, carried, config, rng)
-        for side, total in zip((train, dev), _totals(config), strict=True)
-    ]
+    both = zip((train, dev), _totals(config), strict=True)
+    joined = [[] if own else _combined(side, total, carried, config, rng) for side, total in both]
     hits |= search([*chain(*joined)])
     more = screen_combined(train, joined, is_found, evaluation, vectors, marks or Marks(), config, funnel)
     sides = _place((train, more[0]), (dev, more[1]), carried, hits, chunks, config, prompt, rng)
@@ -145,7 +143,7 @@ def build_pairs(
     candidates = [made_from[pair.id] for pair in (*trained, *chosen)]
     funnel.counts |= _left_over(sides, len(made_from))
     dropped = {f"dropped: {name}": count for name, count in funnel.counts.items()}
-    counts = {"candidates": len(candidates) + sum(dropped.values()), **usage, **dropped}
+    counts = {"candidates": len(candidates) + sum(dropped.values()), **usage, **asked, **dropped}
     counts |= _figures(sides, trained, chosen, hits, chunks, prompt.k) | _history(last, sides)
     counts |= coverage([*trained, *chosen], index.chunks, clusters) | {"leaks": leaks.to_dict()}
     return PairSet(trained, chosen, candidates, counts, leaks)
@@ -182,16 +180,16 @@ def _answered(
     answers: Answers | None,
     config: PairsConfig,
     funnel: Funnel,
-) -> tuple[list[Candidate], frozenset[str]]:
-    """Those whose answer another answer from their oracles agrees with, and ids of those known without any passage."""
+) -> tuple[list[Candidate], frozenset[str], Mapping[str, float]]:
+    """Those whose answer another one from their oracles agrees with; ids of those known without any passage; usage."""
     if answers is None:
-        return list(kept), frozenset()
+        return list(kept), frozenset(), {}
     new = [candidate for candidate in kept if candidate.id not in carried.candidates]
     found = answer_again(new, chunks, answers.answerer, answers.journal, min_agreement=config.min_agreement)
     # What has no oracle, and what was carried over, was not asked again.
     agrees = {key for key, agreement in found.agreement.items() if agreement >= config.min_agreement}
     passed = funnel.keep("not answered from its oracle", kept, lambda c: c.id in agrees or c.id not in found.agreement)
-    return passed, found.closed_book
+    return passed, found.closed_book, found.usage
 
 
 def _split(
@@ -214,6 +212,8 @@ def _combined(
     side: Sequence[Candidate], total: int, carried: Carried, config: PairsConfig, rng: Random
 ) -> list[Candidate]:
     """New questions that need two chunks of one side of the split."""
+    if carried.is_settled:
+        return []
     single = [candidate for candidate in side if len(candidate.oracles) == 1]
     held = sum(len(candidate.oracles) > 1 for candidate in side)
     made = combined_candidates(single, max(0, round(config.p_multi * min(len(side), total)) - held), rng)
@@ -260,12 +260,10 @@ def _place(
         absent=config.absent,
     )
     sides = []
-    for old, lost, (single, combined), total in zip(
-        (carried.train, carried.dev), (carried.lost, carried.lost_dev), (train, dev), _totals(config), strict=True
-    ):
-        ids = {
-            candidate.id for candidate in (*single, *combined)
-        }  # of this side alone: a pair may have lost its place on it
+    last = (carried.train, carried.lost), (carried.dev, carried.lost_dev)
+    for (old, lost), (single, combined), total in zip(last, (train, dev), _totals(config), strict=True):
+        # Of this side alone: a pair may have lost its place on it.
+        ids = {candidate.id for candidate in (*single, *combined)}
         holding = [pair for pair in old if pair.id in ids]
         sides.append(
             fill(

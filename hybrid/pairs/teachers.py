@@ -43,16 +43,19 @@ def make_teacher(config: Config, folder: Path, journal: Path, drafts: Path) -> T
     if config.pairs.teacher == "syntax":
         return SyntaxTeacher()
     generator: Generator
+    proven = bool(read_drafts(drafts))
     if config.pairs.teacher == "endpoint":
         generator, window = Endpoint(settings), 8 * settings.concurrency
     else:
         path = resolve_model(settings.model or config.model, folder)
-        generator = LocalModel(path, max_new_tokens=settings.max_new_tokens, batch_tokens=settings.batch_tokens)
+        generator = LocalModel(
+            path, max_new_tokens=settings.max_new_tokens, batch_tokens=settings.batch_tokens, proven=proven
+        )
         window = 32
     name = settings.model or config.model
     # The pairs go out into the world: they name a model's folder, not where it lies.
     name = Path(name).name if Path(name).is_absolute() else name
-    teacher = PromptedTeacher(generator, name, settings, journal, window, proven=bool(read_drafts(drafts)))
+    teacher = PromptedTeacher(generator, name, settings, journal, window, proven=proven)
     return FrugalTeacher(teacher, settings) if settings.max_cost else teacher
 
 

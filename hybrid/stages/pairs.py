@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from hybrid.artefacts import is_forced, read_manifest
+from hybrid.config import PairsConfig
 from hybrid.errors import ArtefactError, LockedError
 from hybrid.pairs.build import Answers, build_pairs
+from hybrid.pairs.fill import POOL
 from hybrid.pairs.formats.export import export_all, export_pairs, read_pairs
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.gates.funnel import funnel_table
@@ -20,6 +22,7 @@ from hybrid.pairs.gates.verify import answers_file, make_answerer
 from hybrid.pairs.history import affected_pairs, read_last, write_basis
 from hybrid.pairs.review.marks import Verdict, change_marks, read_marks, write_marks
 from hybrid.pairs.review.page import PAGE, PairsView, html_page
+from hybrid.pairs.teacher import Figures
 from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.retrieval.load import load_documents
@@ -43,9 +46,16 @@ def make_pairs(project: Project, work: Path) -> Counts:
     teacher = make_teacher(config, project.folder, work / "replies.jsonl", drafts)
     if config.pairs.teacher != "syntax" and not project.own_pairs:
         sys.stderr.write(f"{plan_drafts(config, project.folder, drafts, index.chunks)}\n")
+    sys.stderr.write(_plan_answering(config.pairs))
     inputs = project.stage_inputs("pairs")
     embedder = project_embedder(project)
-    answerer = make_answerer(config, project.folder, lambda: teacher.figures().usage.get("teacher cost", 0.0))
+    journal = answers_file(config, project.folder, project.store)
+    answerer = make_answerer(
+        config,
+        project.folder,
+        lambda: teacher.figures().usage.get("teacher cost", 0.0),
+        proven=journal.is_file(),
+    )
     try:
         pairs = build_pairs(
             index=index,
@@ -60,10 +70,11 @@ def make_pairs(project: Project, work: Path) -> Counts:
             seed=config.seed,
             last=None if is_forced(work) else read_last(project.path("pairs"), index, inputs),
             marks=marks,
-            answers=Answers(answerer, answers_file(config, project.folder, project.store)) if answerer else None,
+            answers=Answers(answerer, journal) if answerer else None,
         )
     finally:  # a run that fails or is interrupted has cost something too
         sys.stderr.write(describe_figures(teacher.figures()))
+    sys.stderr.write(_describe_answering(pairs.counts))
     chunks = {chunk.id: chunk for chunk in index.chunks}
     parts = {"train": pairs.train, "dev": pairs.dev}
     for name, part in parts.items():
@@ -74,6 +85,21 @@ def make_pairs(project: Project, work: Path) -> Counts:
     page = html_page(PairsView(parts, chunks, counts, marks), project.folder.name)
     (work / "result" / PAGE).write_text(page, encoding="utf-8")
     return counts
+
+
+def _plan_answering(config: PairsConfig) -> str:
+    """A line about the calls that answering again may take; empty if nobody does."""
+    if config.verify == "off":
+        return ""
+    calls = 2 * POOL * config.total
+    return f"answering again by the {config.verify}: up to {calls:,} further calls (pairs.verify, pairs.total)\n"
+
+
+def _describe_answering(counts: Mapping[str, Any]) -> str:
+    """A line about what answering again took and dropped; empty if nobody did."""
+    gate = "not answered from its oracle"
+    usage = {name: value for name, value in counts.items() if name.startswith("verification ")}
+    return describe_figures(Figures(usage, {gate: counts.get(f"dropped: {gate}", 0)}))
 
 
 def affected(project: Project) -> str:

@@ -195,7 +195,7 @@ def test_an_answer_in_other_words_needs_a_retrieved_chunk_near_to_it(gold: tuple
 
 def test_an_answer_is_held_as_evaluation_reads_it() -> None:
     chunk = _chunk("It opened the Iron-Bridge\u2019s gates, in May.")
-    found = _from(Question("1", "Q?", ("iron bridges gates", "the gates in may")), retrieved=(chunk,))
+    found = _from(Question("1", "What opened in May?", ("iron bridges gates", "the gates in may")), retrieved=(chunk,))
     assert found is not None
     assert found.answer == "the gates in may"
     assert found.quotes[0].text in {"gates, in May", chunk.text}

@@ -9,6 +9,7 @@ from pathlib import Path
 from hybrid.errors import QuestionError
 from hybrid.pairs.formats.records import Read
 from hybrid.questions import load_questions
+from hybrid.retrieval.formats import encodable
 from hybrid.types import Question
 
 FILES = ("queries.jsonl", "qa.jsonl")
@@ -72,12 +73,12 @@ def _queries(path: Path) -> Iterator[tuple[str, str, str]]:
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
-            identity, text = record["_id"], record["text"].strip()
+            identity, text = record["_id"], encodable(record["text"]).strip()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise QuestionError(f"{where}: expected an object with '_id' and 'text' ({error!r})") from error
         if not text:
             raise QuestionError(f"{where}: the text is empty")
-        yield where, str(identity), text
+        yield where, encodable(str(identity)), text
 
 
 def _lines(path: Path) -> list[str]:

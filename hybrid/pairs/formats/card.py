@@ -14,7 +14,7 @@ _PASSAGE = {"document": "string", "title": "string", "text": "string", "is_oracl
 FIELDS: dict[str, tuple[str | dict[str, str], str]] = {
     "id": ("string", "stable for the same documents, settings and seed"),
     "question": ("string", "what a user would ask"),
-    "answer": ("string", "the target answer; for the kind `absent` the refusal"),
+    "answer": ("string", "the target answer; for the kind `absent` the refusal, or the real one from memory"),
     "kind": ("string", "`grounded`, `multi` (several oracles), `absent` (no oracle is shown) or `conflict`"),
     "source": ("string", "the teacher or the file that the question is from"),
     "context": (_PASSAGE, "the passages of the prompt, in order; `is_oracle` marks those that support the answer"),

@@ -13,6 +13,7 @@ from hybrid.answers import target_text
 from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
 from hybrid.pairs.formats.card import write_card
+from hybrid.pairs.formats.retrieval_sets import as_beir, as_hotpotqa, as_pubmedqa, stands_alone
 from hybrid.pairs.oracles import verbatim_span
 from hybrid.prompt import render_messages
 from hybrid.types import Chunk, Pair, Quote
@@ -78,17 +79,17 @@ def as_alpaca(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) -> 
     return {"id": pair.id, "instruction": turn, "input": "", "output": answer, "system": system}
 
 
-def as_squad(pairs: Sequence[Pair], chunks: Mapping[str, Chunk]) -> tuple[dict[str, Any], int]:
+def as_squad(pairs: Sequence[Pair], chunks: Mapping[str, Chunk], config: PromptConfig) -> tuple[dict[str, Any], int]:
     """The format of SQuAD 2.0: documents are the articles, chunks the paragraphs.
 
     Returns:
         The contents of the file, and how many pairs it cannot hold because their answer is no span of an oracle, such
-        as a yes. Pairs whose context shows no oracle are impossible questions about the first chunk they show.
+        as a yes, or is from memory. Pairs that refuse are impossible questions about the first chunk they show.
     """
     articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
     left_out = 0
     for pair in pairs:
-        place = _place(pair, chunks)
+        place = _place(pair, chunks, config.refusal)
         if place is None:
             left_out += 1
             continue
@@ -102,10 +103,10 @@ def as_squad(pairs: Sequence[Pair], chunks: Mapping[str, Chunk]) -> tuple[dict[s
     return {"version": "v2.0", "data": data}, left_out
 
 
-def _place(pair: Pair, chunks: Mapping[str, Chunk]) -> tuple[Chunk, list[dict[str, Any]]] | None:
+def _place(pair: Pair, chunks: Mapping[str, Chunk], refusal: str) -> tuple[Chunk, list[dict[str, Any]]] | None:
     """The paragraph of a SQuAD question and its answers, which stand in the proving quote if there is one."""
     if pair.kind == "absent":
-        return (chunks[pair.context[0]], []) if pair.context else None
+        return (chunks[pair.context[0]], []) if pair.context and pair.answer == refusal else None
     for chunk in map(chunks.__getitem__, pair.oracles):
         quoted = [(q.start - chunk.start, q.end - chunk.start) for q in pair.quotes if q.document == chunk.document]
         for start, end in [*(span for span in quoted if span[0] >= 0), (0, len(chunk.text))]:
@@ -147,7 +148,12 @@ _RENDERED: dict[str, Callable[[Pair, Mapping[str, Chunk], PromptConfig], dict[st
     "sharegpt": as_sharegpt,
     "alpaca": as_alpaca,
 }
-FORMATS = ("pairs", *_RENDERED, "squad", "csv", "dataset")
+_DOCUMENTS: dict[str, Callable[[Sequence[Pair], Mapping[str, Chunk], PromptConfig], tuple[Any, int]]] = {
+    "squad": as_squad,
+    "pubmedqa": lambda pairs, chunks, _: as_pubmedqa(pairs, chunks),
+    "hotpotqa": lambda pairs, chunks, _: as_hotpotqa(pairs, chunks),
+}
+FORMATS = ("pairs", *_RENDERED, *_DOCUMENTS, "csv", "beir", "dataset")
 
 # How LLaMA-Factory, which does not look at the fields, is told what a file holds.
 _LLAMA_FACTORY: dict[str, dict[str, Any]] = {
@@ -178,25 +184,46 @@ def export_pairs(
 def export_format(
     folder: Path, name: str, kind: str, pairs: Sequence[Pair], chunks: Mapping[str, Chunk], config: PromptConfig
 ) -> int:
-    """Writes the pairs in one of `FORMATS` but `dataset`, as `NAME.KIND.jsonl`, `NAME.squad.json` or `NAME.csv`.
+    """Writes the pairs in one of `FORMATS` but `dataset`.
+
+    The file is `NAME.jsonl`, `NAME.KIND.jsonl`, of SQuAD, PubMedQA and HotpotQA `NAME.KIND.json`, or `NAME.csv`; BEIR
+    is the folder `NAME.beir`.
 
     Returns:
-        How many pairs the format cannot hold.
+        How many pairs the format cannot hold: see `as_squad`, `stands_alone`, `as_hotpotqa`.
     """
     if kind == "pairs":
         write_jsonl(folder / f"{name}.jsonl", map(pair_to_dict, pairs))
-    elif kind == "squad":
-        value, left_out = as_squad(pairs, chunks)
-        (folder / f"{name}.squad.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    elif kind in _DOCUMENTS:
+        value, left_out = _DOCUMENTS[kind](pairs, chunks, config)
+        (folder / f"{name}.{kind}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
         return left_out
     elif kind == "csv":
-        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["id", "question", "answer", "gold", "answerable", "kind"])
-            writer.writeheader()
-            writer.writerows(map(as_row, pairs))
+        return _write_table(folder / f"{name}.csv", pairs)
+    elif kind == "beir":
+        return _write_beir(folder / f"{name}.beir", name, pairs, chunks)
     else:
         write_jsonl(folder / f"{name}.{kind}.jsonl", (_RENDERED[kind](pair, chunks, config) for pair in pairs))
     return 0
+
+
+def _write_table(path: Path, pairs: Sequence[Pair]) -> int:
+    kept = [as_row(pair) for pair in pairs if stands_alone(pair)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "question", "answer", "gold", "answerable", "kind"])
+        writer.writeheader()
+        writer.writerows(kept)
+    return len(pairs) - len(kept)
+
+
+def _write_beir(folder: Path, name: str, pairs: Sequence[Pair], chunks: Mapping[str, Chunk]) -> int:
+    contents, left_out = as_beir(pairs, chunks)
+    (folder / "qrels").mkdir(parents=True)
+    write_jsonl(folder / "corpus.jsonl", contents.corpus)
+    write_jsonl(folder / "queries.jsonl", contents.queries)
+    write_jsonl(folder / "qa.jsonl", contents.answers)
+    (folder / "qrels" / f"{name}.tsv").write_text(contents.judgements, encoding="utf-8", newline="\n")
+    return left_out
 
 
 def export_all(

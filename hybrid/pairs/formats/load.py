@@ -19,6 +19,7 @@ from hybrid.artefacts import fingerprint_files
 from hybrid.errors import QuestionError
 from hybrid.pairs.formats.beir import FILES, qrels_header, read_beir
 from hybrid.pairs.formats.records import Format, Read, format_of, read_own, read_pubmedqa, read_squad
+from hybrid.questions import why_not_json
 from hybrid.retrieval.formats import Unreadable, decode
 from hybrid.types import Question
 
@@ -152,13 +153,12 @@ def _document(path: Path, text: str) -> Any:  # noqa: ANN401
         return json.loads(text)
     except RecursionError as error:
         raise QuestionError(f"{path} is nested too deeply") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         try:
             json.loads(text.strip().split("\n", 1)[0])
-        except json.JSONDecodeError:
-            raise QuestionError(
-                f"{path}:{error.lineno}: not valid JSON ({error.msg} at column {error.colno})"
-            ) from error
+        except ValueError:
+            place = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else path
+            raise QuestionError(f"{place}: not valid JSON ({why_not_json(error)})") from error
         return None
 
 
@@ -169,8 +169,8 @@ def _lines(path: Path, text: str) -> Iterator[_Item]:
             continue
         try:
             yield _Item(f"{path}:{number}", str(number), json.loads(line))
-        except json.JSONDecodeError as error:
-            raise QuestionError(f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno})") from error
+        except ValueError as error:
+            raise QuestionError(f"{path}:{number}: not valid JSON ({why_not_json(error)})") from error
         except RecursionError as error:
             raise QuestionError(f"{path}:{number}: nested too deeply") from error
 

@@ -21,6 +21,8 @@ SYSTEM = "system messages"
 LATER = "later turns, which may depend on the first"
 NO_TURN = "conversations that do not begin with a question and its answer"
 EMPTY = "records with an empty question or answer"
+HIDDEN = "pairs whose passage was hidden from the model"
+CONFLICT = "pairs about contradictions"
 
 _SYSTEM_ROLES = {"system", "developer"}
 _USER_ROLES = {"user", "human"}
@@ -62,13 +64,32 @@ def read_own(record: Record, where: str, default_id: str) -> Read:
 
 
 def read_pair(record: Record, where: str, default_id: str) -> Read:
-    """An exported training pair; one that was trained to refuse is unanswerable."""
+    """An exported training pair; one that no document answers is unanswerable."""
     oracles = record["oracles"]
     if not all(isinstance(oracle, str) for oracle in oracles):
         raise QuestionError(f"{where}: 'oracles' must be a list of chunk ids, found {oracles!r}")
     gold = tuple(dict.fromkeys(oracle.rpartition("#")[0] for oracle in oracles))
-    answers = () if record["kind"] == "absent" else (_text(record, "answer", where),)
-    return _question(_text(record, "question", where), answers, _id(record, default_id), gold, bool(answers))
+    return _pair(record, where, _id(record, default_id), gold)
+
+
+def read_row(record: Record, where: str, default_id: str) -> Read:
+    """A row of an exported data set, which has quotes of its oracles, shown or not, and marks those it shows."""
+    quotes = [_object(quote, f"{where}: quotes[{n}]") for n, quote in enumerate(record["quotes"])]
+    shown = [_object(passage, f"{where}: context[{n}]") for n, passage in enumerate(record["context"])]
+    proving = [*quotes, *(passage for passage in shown if passage.get("is_oracle"))]
+    gold = dict.fromkeys(_text(span, "document", where) for span in proving)
+    return _pair(record, where, _id(record, default_id), tuple(gold))
+
+
+def _pair(record: Record, where: str, identity: str, gold: tuple[str, ...]) -> Read:
+    """The question of a pair, if a question file can express it: it knows no passages that are hidden or disagree."""
+    kind = record["kind"]
+    if kind == "conflict":
+        return Read(None, (CONFLICT,))
+    if kind == "absent" and gold:
+        return Read(None, (HIDDEN,))
+    answers = () if kind == "absent" else (_text(record, "answer", where),)
+    return _question(_text(record, "question", where), answers, identity, gold, bool(answers))
 
 
 def read_squad(record: Record, where: str, default_id: str) -> Read:
@@ -124,7 +145,8 @@ def read_alpaca(record: Record, where: str, default_id: str) -> Read:
 
     Of a record with a `history`, as LLaMA-Factory has it, the first turn is taken.
     """
-    asked = [_text(record, "instruction", where), _text({"input": "", **record}, "input", where)]
+    given = "" if record.get("input") is None else _text(record, "input", where)
+    asked = [_text(record, "instruction", where), given]
     turns = [["\n".join(filter(None, asked)), _text(record, "output", where)]]
     for number, turn in enumerate(record.get("history") or []):
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
@@ -164,12 +186,15 @@ def _conversation(turns: Sequence[Any], where: str, identity: str) -> Read:
 
 
 def _turn(turn: Any, where: str) -> tuple[str, str]:  # noqa: ANN401
-    """Role and text of a turn; empty where the content is no text, such as an image or the call of a tool."""
+    """Role and text of a turn; empty where the content is not all text, such as an image or the call of a tool."""
     turn = _object(turn, where)
     role, content = ("from", "value") if "from" in turn else ("role", "content")
-    if isinstance(turn.get(content), list) or (content in turn and turn[content] is None):
-        return _text(turn, role, where).lower(), ""
-    return _text(turn, role, where).lower(), _text(turn, content, where)
+    who = _text(turn, role, where).lower()
+    if isinstance(turn.get(content), list):
+        parts = turn[content]
+        is_text = all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts)
+        return who, "\n".join(_text(part, "text", where) for part in parts) if is_text else ""
+    return who, "" if content in turn and turn[content] is None else _text(turn, content, where)
 
 
 def _asked(prompt: str, answer: str, identity: str, left_out: tuple[str, ...] = ()) -> Read:
@@ -190,7 +215,8 @@ def _question(
     kept = tuple(dict.fromkeys(answer for answer in answers if answer))
     if not text or (answerable and not kept):
         return Read(None, (EMPTY,))
-    return Read(Question(identity, text, kept, gold, answerable, kind))
+    documents = tuple(map(encodable, gold))
+    return Read(Question(encodable(identity), text, kept, documents, answerable, encodable(kind)))
 
 
 def _text(record: Record, name: str, where: str) -> str:
@@ -223,9 +249,12 @@ def _id(record: Record, default_id: str) -> str:
     return default_id if value is None else encodable(str(value))
 
 
+_ROW: Record = {"question": str, "answer": str, "kind": str, "context": list, "quotes": list, "messages": list}
+
 # In order: what tells a format apart comes before formats that share its other fields.
 FORMATS = (
     Format("ShareGPT", {"conversations": list}, read_sharegpt),
+    Format("rows of training pairs", _ROW, read_row),
     Format("chat messages", {"messages": list}, read_messages),
     Format("prompt and completion", {"prompt": (str, list), "completion": (str, list)}, read_prompt_completion),
     Format("Alpaca", {"instruction": str, "output": str}, read_alpaca),

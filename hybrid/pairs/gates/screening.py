@@ -55,7 +55,7 @@ def screen(
     kept = funnel.keep("duplicate", kept, gates.without_duplicates())
     if not own:
         repeats = find_repeats(
-            kept,
+            [c for c in kept if len(c.oracles) < 2],  # what was carried over of two questions repeats both on purpose
             vectors,
             in_words=config.duplicate_words,
             in_meaning=config.duplicate_meaning,

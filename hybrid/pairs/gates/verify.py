@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,15 +26,36 @@ from hybrid.prompt import render_messages
 from hybrid.retrieval.embed import fingerprint_folder
 from hybrid.types import Chunk, Pair
 
-_WINDOW = 16  # candidates whose answers are recorded together
 _DECISIONS = {"yes", "no", "maybe"}
+
+
+class Answered(NamedTuple):
+    """One answer.
+
+    Attributes:
+        place: Place of its question in the sequence that was asked, from 0.
+        text: The answer; empty if it was refused.
+        tokens_in: Tokens of the prompt; None if that is not known.
+        tokens_out: Tokens of the answer, likewise.
+        is_refused: Whether the model would not answer this prompt, so that the next run shall ask again.
+    """
+
+    place: int
+    text: str
+    tokens_in: int | None
+    tokens_out: int | None
+    is_refused: bool = False
 
 
 class Answerer(Protocol):
     """Answers questions from the chunks that it is shown."""
 
-    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> list[str]:
-        """Returns one answer for each question; an empty context asks the model for what it knows."""
+    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> Iterator[Answered]:
+        """Yields one answer for each question as it arrives; an empty context asks the model for what it knows."""
+        ...
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost; 0 where no prices are set."""
         ...
 
     def check_cost(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> None:
@@ -87,22 +108,30 @@ class PromptedAnswerer:
                 "off or student; what was drafted is kept"
             )
 
-    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> list[str]:
-        """Returns one answer for each question; empty where the generator refuses the prompt."""
+    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> Iterator[Answered]:
+        """Yields one answer for each question as it arrives."""
         prompts = [render_messages(q, c, self._prompt) for q, c in zip(questions, contexts, strict=True)]
-        answers = [""] * len(prompts)
         for reply in self._generator.generate(prompts):
-            answers[reply.place] = "" if reply.ended == "refused" else reply.text.strip()
-        return answers
+            is_refused = reply.ended == "refused"  # its text is the reason, not an answer
+            text = "" if is_refused else reply.text.strip()
+            yield Answered(reply.place, text, reply.tokens_in, reply.tokens_out, is_refused)
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost; 0 where no prices are set."""
+        priced = self._priced
+        return (tokens_in * priced.price_in + tokens_out * priced.price_out) / 1e6 if priced else 0.0
 
 
-def make_answerer(config: Config, folder: Path, spent: Callable[[], float] = lambda: 0.0) -> Answerer | None:
+def make_answerer(
+    config: Config, folder: Path, spent: Callable[[], float] = lambda: 0.0, *, proven: bool = False
+) -> Answerer | None:
     """Makes what `pairs.verify` names; nothing is loaded or sent yet. None for `off`.
 
     Args:
         config: The configuration.
         folder: The project folder, to which a model's folder is relative.
         spent: Tells what drafting has cost so far.
+        proven: It has answered before, so that prompts too long for it are no reason to stop.
 
     Raises:
         ConfigError: The teacher shall answer but asks no model.
@@ -123,6 +152,7 @@ def make_answerer(config: Config, folder: Path, spent: Callable[[], float] = lam
         resolve_model(of_teacher or config.model, folder),
         max_new_tokens=config.compare.max_new_tokens,
         batch_tokens=config.compare.batch_tokens,
+        proven=proven,
     )
     return PromptedAnswerer(model, config.prompt)
 
@@ -154,10 +184,12 @@ class Verified(NamedTuple):
     Attributes:
         agreement: By candidate id, how far the answer from the oracles agrees with the target, in 0..1.
         closed_book: Ids of the candidates that the model answers without any context.
+        usage: Calls, tokens and cost of these answers, those of earlier runs included.
     """
 
     agreement: Mapping[str, float]
     closed_book: frozenset[str]
+    usage: Mapping[str, float]
 
 
 def answer_again(
@@ -174,39 +206,22 @@ def answer_again(
         candidates: Candidates with ids of their own.
         chunks: All chunks by id.
         answerer: The model.
-        journal: File that records the answers, so that no run asks again. It must belong to this answerer: another
-            question or another text of an oracle is asked anew, another model is not noticed.
+        journal: File that records each answer as it arrives, so that no run asks again. It must belong to this
+            answerer: another question or another text of an oracle is asked anew, another model is not noticed.
         min_agreement: Agreement from which on an answer from memory counts as right.
 
     Raises:
         ConfigError: Answering may cost more than the user allows.
     """
-    journal.parent.mkdir(parents=True, exist_ok=True)
     asked = [candidate for candidate in candidates if candidate.oracles]
+    prompts = _prompts(asked, chunks)
     answers = _read(journal)
-    keys = {candidate.id: _key(candidate, chunks) for candidate in asked}
-    missing = [candidate for candidate in asked if answers.get(candidate.id, _NOTHING).key != keys[candidate.id]]
-    shown = [[chunks[oracle] for oracle in candidate.oracles] for candidate in missing]
-    answerer.check_cost([candidate.question for candidate in missing] * 2, [*shown, *([] for _ in missing)])
-    with (
-        journal.open("w", encoding="utf-8") as file,
-        tqdm(total=len(missing), desc="answering again", unit="question", leave=False) as bar,
-    ):
-        # Written anew, because the last line of an interrupted run may be half a line.
-        file.writelines(_line(i, answer) for i, answer in answers.items())
-        file.flush()
-        for window in (missing[start : start + _WINDOW] for start in range(0, len(missing), _WINDOW)):
-            questions = [candidate.question for candidate in window]
-            shown = [[chunks[oracle] for oracle in candidate.oracles] for candidate in window]
-            replies = answerer.answer(questions * 2, [*shown, *([] for _ in window)])
-            for candidate, from_oracles, closed in zip(window, replies, replies[len(window) :], strict=False):
-                answers[candidate.id] = _Answers(keys[candidate.id], from_oracles, closed)
-                file.write(_line(candidate.id, answers[candidate.id]))
-            file.flush()
-            bar.update(len(window))
+    answers |= _ask({slot: prompt for slot, prompt in prompts.items() if slot not in answers}, answerer, journal)
+    texts = {(slot.id, slot.closed_book): answers[slot].text for slot in prompts}
     return Verified(
-        {c.id: agreement(answers[c.id].from_oracles, c.answer) for c in asked},
-        frozenset(c.id for c in asked if agreement(answers[c.id].closed_book, c.answer) >= min_agreement),
+        {c.id: agreement(texts[c.id, False], c.answer) for c in asked},
+        frozenset(c.id for c in asked if agreement(texts[c.id, True], c.answer) >= min_agreement),
+        _usage([answers[slot] for slot in prompts], answerer.cost),
     )
 
 
@@ -226,33 +241,92 @@ def tag_closed_book(pairs: Sequence[Pair], closed_book: Collection[str]) -> list
     return [replace(pair, closed_book=pair.closed_book or pair.id in closed_book) for pair in pairs]
 
 
-class _Answers(NamedTuple):
+class _Slot(NamedTuple):
+    """One of the two prompts about a candidate; `key` identifies what the model is shown."""
+
+    id: str
+    closed_book: bool
     key: str
-    from_oracles: str
-    closed_book: str
 
 
-_NOTHING = _Answers("", "", "")
+class _Prompt(NamedTuple):
+    question: str
+    shown: Sequence[Chunk]
 
 
-def _key(candidate: Candidate, chunks: Mapping[str, Chunk]) -> str:
-    """Identifies what the model is shown."""
-    parts = [candidate.question, *(text for o in candidate.oracles for text in (chunks[o].title, chunks[o].text))]
+def _prompts(candidates: Iterable[Candidate], chunks: Mapping[str, Chunk]) -> dict[_Slot, _Prompt]:
+    found = {}
+    for candidate in candidates:
+        oracles = [chunks[oracle] for oracle in candidate.oracles]
+        for closed_book in (False, True):
+            prompt = _Prompt(candidate.question, () if closed_book else oracles)
+            found[_Slot(candidate.id, closed_book, _key(prompt))] = prompt
+    return found
+
+
+def _key(prompt: _Prompt) -> str:
+    parts = [prompt.question, *(text for chunk in prompt.shown for text in (chunk.title, chunk.text))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _read(journal: Path) -> dict[str, _Answers]:
+def _ask(missing: Mapping[_Slot, _Prompt], answerer: Answerer, journal: Path) -> dict[_Slot, Answered]:
+    """The answers to all prompts, which are recorded as they arrive; a refused one counts for this run alone."""
+    slots = list(missing)
+    questions, contexts = [p.question for p in missing.values()], [p.shown for p in missing.values()]
+    answerer.check_cost(questions, contexts)
+    if not slots:
+        return {}
+    found = {}
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(slots), desc="answering again", unit="call", leave=False) as bar:
+        for answered in answerer.answer(questions, contexts):
+            slot = slots[answered.place]
+            found[slot] = answered
+            if not answered.is_refused:
+                _append(journal, slot, answered)
+            bar.update()
+    return found
+
+
+def _usage(answers: Sequence[Answered], cost: Callable[[int, int], float]) -> dict[str, float]:
+    done = [answer for answer in answers if not answer.is_refused]
+    tokens_in = sum(answer.tokens_in or 0 for answer in done)
+    tokens_out = sum(answer.tokens_out or 0 for answer in done)
+    usage: dict[str, float] = {
+        "verification calls": len(done),
+        "verification tokens in": tokens_in,
+        "verification tokens out": tokens_out,
+    }
+    if paid := cost(tokens_in, tokens_out):
+        usage["verification cost"] = round(paid, 6)
+    if uncounted := sum(None in {answer.tokens_in, answer.tokens_out} for answer in done):
+        usage["verification calls without token counts"] = uncounted
+    if refused := len(answers) - len(done):
+        usage["verification prompts refused"] = refused
+    return usage
+
+
+def _read(journal: Path) -> dict[_Slot, Answered]:
     return dict(_records(journal)) if journal.is_file() else {}
 
 
-def _records(journal: Path) -> Iterator[tuple[str, _Answers]]:
+def _records(journal: Path) -> Iterator[tuple[_Slot, Answered]]:
     for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
-            yield record["id"], _Answers(record["key"], str(record["from_oracles"]), str(record["closed_book"]))
+            slot = _Slot(record["id"], record["closed_book"], record["key"])
+            yield slot, Answered(0, record["text"], record["tokens_in"], record["tokens_out"])
         except (ValueError, KeyError, TypeError):
             continue  # the line that was being written when the run was killed
 
 
-def _line(candidate: str, answers: _Answers) -> str:
-    return json.dumps({"id": candidate, **answers._asdict()}, ensure_ascii=False) + "\n"
+def _append(journal: Path, slot: _Slot, answered: Answered) -> None:
+    record = {
+        **slot._asdict(),
+        "text": answered.text,
+        "tokens_in": answered.tokens_in,
+        "tokens_out": answered.tokens_out,
+    }
+    # In ASCII, as a model may write half of a surrogate pair; a line break first, as the last line may be half a line.
+    with journal.open("a", encoding="ascii") as file:
+        file.write(f"\n{json.dumps(record)}")

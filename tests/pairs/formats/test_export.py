@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 TEXT = "Line one\u2028line two\u0085 “three” 三"
 CHUNK = Chunk(f"d#0-{len(TEXT)}", "d", 0, len(TEXT), TEXT, "Title")
 OTHER = Chunk("e#0-5", "e", 0, 5, "Other")
+PROMPT = PromptConfig()
 PAIRS = [
     Pair("1", "Why\u2028so?", "三", (OTHER.id, CHUNK.id), (CHUNK.id,), (Quote("d", 0, 4, "Line"),), "grounded", "test"),
-    Pair("2", "Who?", "No.", (OTHER.id,), (), (), "absent", "test"),
+    Pair("2", "Who?", PROMPT.refusal, (OTHER.id,), (), (), "absent", "test"),
 ]
 CHUNKS = {chunk.id: chunk for chunk in (CHUNK, OTHER)}
-PROMPT = PromptConfig()
 
 
 @pytest.fixture
@@ -104,13 +104,17 @@ MADE = {"candidates": 7, "dropped: duplicate": 5, "seconds": 1.5, "versions": {"
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
     folder = tmp_path / "new"
-    assert export_all(folder, FORMATS, {"train": PAIRS, "dev": PAIRS[:1]}, CHUNKS, PROMPT, MADE) == {}
+    assert export_all(folder, FORMATS, {"train": PAIRS, "dev": PAIRS[:1]}, CHUNKS, PROMPT, MADE) == {
+        "pubmedqa": 1,
+        "hotpotqa": 1,
+    }
     return folder
 
 
 def test_all_formats_are_written(everything: Path) -> None:
     kinds = [".jsonl", *(f".{k}.jsonl" for k in ("messages", "prompt_completion", "sharegpt", "alpaca"))]
-    files = {f"{part}{kind}" for part in ("train", "dev") for kind in [*kinds, ".squad.json", ".csv"]}
+    kinds += [".squad.json", ".pubmedqa.json", ".hotpotqa.json", ".csv", ".beir"]
+    files = {f"{part}{kind}" for part in ("train", "dev") for kind in kinds}
     assert {path.name for path in everything.iterdir()} == files | {"dataset", "dataset_info.json"}
     assert {path.name for path in (everything / "dataset").iterdir()} == {"README.md", "train.jsonl", "dev.jsonl"}
 
@@ -139,7 +143,7 @@ def test_sharegpt_and_alpaca_say_what_the_messages_say(everything: Path) -> None
 
 def test_squad_groups_questions_by_paragraph_and_document() -> None:
     pair = Pair("3", "Which line?", "two", (CHUNK.id,), (CHUNK.id,), (Quote("d", 9, 17, "line two"),))
-    value, left_out = as_squad([*PAIRS, pair], CHUNKS)
+    value, left_out = as_squad([*PAIRS, pair], CHUNKS, PROMPT)
     assert left_out == 0
     assert value["version"] == "v2.0"
     first, second = value["data"]
@@ -158,7 +162,12 @@ def test_squad_groups_questions_by_paragraph_and_document() -> None:
 def test_an_answer_that_is_no_span_cannot_be_squad(answer: str) -> None:
     chunk = Chunk("d#0-20", "d", 0, 20, "Lines: no one, 4444.")
     pair = Pair("1", "Q?", answer, (chunk.id,), (chunk.id,), (Quote("d", 0, 20, chunk.text),))
-    assert as_squad([pair], {chunk.id: chunk}) == ({"version": "v2.0", "data": []}, 1)
+    assert as_squad([pair], {chunk.id: chunk}, PROMPT) == ({"version": "v2.0", "data": []}, 1)
+
+
+def test_an_answer_from_memory_cannot_be_squad() -> None:
+    remembered = Pair("1", "Why?", "三", (OTHER.id,), (CHUNK.id,), (), "absent")
+    assert as_squad([remembered], CHUNKS, PROMPT) == ({"version": "v2.0", "data": []}, 1)
 
 
 def test_the_data_set_loads_with_its_card(everything: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

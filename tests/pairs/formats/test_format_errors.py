@@ -118,6 +118,11 @@ def test_the_place_in_a_document_is_named(document: Any, place: str, write: Writ
         ),
         ('[\n {"question": "A?",}\n]', r":2: not valid JSON \(.* at column"),
         ("{", r":1: not valid JSON"),
+        (
+            f'{{"question": "A?", "answer": "b"}}\n{{"question": {"9" * 5000}}}',
+            r":2: not valid JSON \(Exceeds the limit",
+        ),
+        (f'[{{"question": {"9" * 5000}}}]', r"not valid JSON \(Exceeds the limit"),
         ("", "holds no questions"),
         (" \n", "holds no questions"),
         ("[]", "holds no questions"),

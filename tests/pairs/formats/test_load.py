@@ -288,3 +288,30 @@ def test_a_context_in_the_prompt_is_cut_off(write: Write) -> None:
     examples = read_examples(write([{"prompt": prompt, "completion": "Ida."}], lines=True))
     assert _only(examples, "prompt and completion").question == "Who bakes?"
     assert examples.left_out == {"prompts cut to what follows `Question:`": 1}
+
+
+@pytest.mark.parametrize("record", [
+    r'{"id": "\ud800", "question": "A\ud800?", "answer": "b\udfff", "gold": ["\ud800"], "kind": "\ud800"}',
+    r'{"_id": "\ud800", "question": "A\ud800?", "answer": "b\udfff", "supporting_facts": [["\ud800", 0]],'
+    r' "type": "\ud800"}',
+])  # fmt: skip
+def test_a_lone_surrogate_is_replaced(record: str, write: Write) -> None:
+    expected = Question("\ufffd", "A\ufffd?", ("b\ufffd",), ("\ufffd",), kind="\ufffd")
+    assert load_examples(write(record)) == [expected]
+
+
+def test_the_text_parts_of_a_turn_are_joined(write: Write) -> None:
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "Who bakes"}, {"type": "text", "text": "and sells?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Ida."}]},
+    ]
+    picture = [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "Who is this?"}]
+    records = [{"messages": turns}, {"messages": [{"role": "user", "content": picture}, turns[1]]}]
+    examples = read_examples(write(records))
+    assert examples.questions == [Question("0", "Who bakes\nand sells?", ("Ida.",))]
+    assert examples.left_out == {"records with an empty question or answer": 1}
+
+
+def test_the_input_of_alpaca_may_be_null(write: Write) -> None:
+    examples = read_examples(write([{"instruction": "Who bakes?", "input": None, "output": "Ida."}]))
+    assert _only(examples, "Alpaca") == BAKES

@@ -10,8 +10,16 @@ import pytest
 from hybrid.config import PromptConfig, TeacherConfig, config_from_dict
 from hybrid.errors import ConfigError
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.gates.verify import PromptedAnswerer, agreement, answer_again, make_answerer, tag_closed_book
+from hybrid.pairs.gates.verify import (
+    Answered,
+    PromptedAnswerer,
+    agreement,
+    answer_again,
+    make_answerer,
+    tag_closed_book,
+)
 from hybrid.pairs.prompting.generator import Messages, Reply
+from hybrid.project import Project
 from hybrid.types import Chunk, Pair
 
 CHUNKS = {f"c{n}": Chunk(f"c{n}", "d", 0, 9, f"Valve {n} opens at {n} bar.") for n in range(50)}
@@ -24,22 +32,34 @@ def _candidates(count: int) -> list[Candidate]:
 
 
 class Reader:
-    """Reads the pressure from the chunk; knows valve 1 by heart; misreads valve 2; dies after so many calls."""
+    """Reads the pressure from the chunk; knows valve 1 by heart; misreads valve 2; dies after so many calls.
 
-    def __init__(self, calls: int = 1000) -> None:
+    It answers the last first, and refuses questions about one valve.
+    """
+
+    def __init__(self, calls: int = 1000, refused: int | None = None) -> None:
         self.calls = calls
+        self.refused = refused
         self.asked: list[str] = []
+        self.times = 0
         self.checked = 0
 
     def check_cost(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> None:
         self.checked = len(questions)
 
-    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> list[str]:
-        if not self.calls:
-            raise KeyboardInterrupt
-        self.calls -= 1
-        self.asked += questions
-        return [self._answer(q, c) for q, c in zip(questions, contexts, strict=True)]
+    def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> Iterator[Answered]:
+        self.times += 1
+        for place, question in reversed(list(enumerate(questions))):
+            if len(self.asked) == self.calls:
+                raise KeyboardInterrupt
+            self.asked.append(question)
+            if question.split()[3] == str(self.refused):
+                yield Answered(place, "", None, None, is_refused=True)
+            else:
+                yield Answered(place, self._answer(question, contexts[place]), 100, 10)
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        return (tokens_in + 2 * tokens_out) / 1000
 
     def _answer(self, question: str, context: Sequence[Chunk]) -> str:
         number = question.split()[3]
@@ -61,21 +81,94 @@ def test_every_question_is_asked_once_with_and_once_without_its_oracles(tmp_path
     reader = Reader()
     answer_again(_candidates(40), CHUNKS, reader, tmp_path / "answers.jsonl", min_agreement=0.5)
     assert sorted(reader.asked) == sorted(2 * [c.question for c in _candidates(40)])
-    assert reader.calls == 1000 - 3, "in batches"
+    assert reader.times == 1, "all at once"
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed_after", [0, 1, 50, 79])
+def test_a_killed_run_repeats_no_finished_call(tmp_path: Path, killed_after: int) -> None:
     journal, whole = tmp_path / "answers.jsonl", tmp_path / "whole.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        answer_again(_candidates(40), CHUNKS, Reader(calls=2), journal, min_agreement=0.5)
+        answer_again(_candidates(40), CHUNKS, Reader(killed_after), journal, min_agreement=0.5)
     with journal.open("a", encoding="utf-8") as file:
-        file.write('{"id": "q39", "key"')
+        file.write('\n{"id": "q0", "closed_book": fal')
+    before = journal.read_bytes()
     reader = Reader()
     verified = answer_again(_candidates(40), CHUNKS, reader, journal, min_agreement=0.5)
-    assert len(reader.asked) == 2 * 8
+    assert len(reader.asked) == reader.checked == 80 - killed_after
     assert verified == answer_again(_candidates(40), CHUNKS, Reader(), whole, min_agreement=0.5)
-    assert journal.read_bytes() == whole.read_bytes()
-    assert all(json.loads(line) for line in journal.read_text(encoding="utf-8").split("\n") if line)
+    assert journal.read_bytes().startswith(before), "what was written stays"
+    again = Reader(calls=0)
+    assert answer_again(_candidates(40), CHUNKS, again, journal, min_agreement=0.5) == verified
+    assert again.times == 0
+
+
+def test_each_answer_is_on_disk_before_the_next_is_awaited(tmp_path: Path) -> None:
+    journal = tmp_path / "new" / "answers.jsonl"
+    seen: list[int] = []
+
+    class Watching(Reader):
+        def answer(self, questions: Sequence[str], contexts: Sequence[Sequence[Chunk]]) -> Iterator[Answered]:
+            for answered in super().answer(questions, contexts):
+                yield answered
+                seen.append(_lines(journal))
+
+    answer_again(_candidates(2), CHUNKS, Watching(), journal, min_agreement=0.5)
+    assert seen == [1, 2, 3, 4]
+    records = [json.loads(line) for line in journal.read_text(encoding="ascii").split("\n") if line]
+    assert {(record["id"], record["closed_book"]) for record in records} == {
+        ("q0", False),
+        ("q0", True),
+        ("q1", False),
+        ("q1", True),
+    }
+    assert all((record["tokens_in"], record["tokens_out"]) == (100, 10) for record in records)
+
+
+def _lines(journal: Path) -> int:
+    return sum(bool(line) for line in journal.read_text(encoding="ascii").split("\n"))
+
+
+def test_usage_counts_what_earlier_runs_asked_about_these_candidates(tmp_path: Path) -> None:
+    journal = tmp_path / "answers.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        answer_again(_candidates(6), CHUNKS, Reader(calls=5), journal, min_agreement=0.5)
+    usage = {"verification calls": 12, "verification tokens in": 1200, "verification tokens out": 120}
+    for _ in range(2):
+        verified = answer_again(_candidates(6), CHUNKS, Reader(), journal, min_agreement=0.5)
+        assert verified.usage == {**usage, "verification cost": pytest.approx(1.44)}
+    fewer = answer_again(_candidates(2), CHUNKS, Reader(), journal, min_agreement=0.5)
+    assert fewer.usage["verification calls"] == 4
+    assert fewer.usage["verification tokens in"] == 400
+
+
+def test_a_generator_costs_what_its_prices_say_and_may_not_tell_its_tokens(tmp_path: Path) -> None:
+    priced = TeacherConfig(price_in=1.0, price_out=10.0)
+    assert PromptedAnswerer(Echo(), PromptConfig(), priced).cost(1000, 100) == pytest.approx(0.002)
+    assert PromptedAnswerer(Echo(), PromptConfig()).cost(1000, 100) == 0
+    found = answer_again(
+        _candidates(2), CHUNKS, PromptedAnswerer(Echo(), PromptConfig()), tmp_path / "a.jsonl", min_agreement=0.5
+    )
+    assert found.usage == {
+        "verification calls": 3,
+        "verification tokens in": 0,
+        "verification tokens out": 0,
+        "verification calls without token counts": 3,
+        "verification prompts refused": 1,
+    }
+
+
+def test_what_is_refused_is_no_answer_now_and_asked_again_later(tmp_path: Path) -> None:
+    journal = tmp_path / "answers.jsonl"
+    first = answer_again(_candidates(4), CHUNKS, Reader(refused=3), journal, min_agreement=0.5)
+    assert first.agreement["q3"] == 0
+    assert first.usage["verification calls"] == 6
+    assert first.usage["verification prompts refused"] == 2
+    reader = Reader()
+    later = answer_again(_candidates(4), CHUNKS, reader, journal, min_agreement=0.5)
+    assert reader.asked == 2 * ["When does valve 3 open?"]
+    assert later.agreement["q3"] == 1
+    assert later.usage["verification calls"] == 8
+    assert "verification prompts refused" not in later.usage
 
 
 def test_what_changed_is_asked_anew(tmp_path: Path) -> None:
@@ -84,7 +177,7 @@ def test_what_changed_is_asked_anew(tmp_path: Path) -> None:
     changed = {**CHUNKS, "c3": Chunk("c3", "d", 0, 9, "Valve 3 is gone.")}
     reader = Reader()
     answer_again(_candidates(4), changed, reader, journal, min_agreement=0.5)
-    assert set(reader.asked) == {"When does valve 3 open?"}
+    assert reader.asked == ["When does valve 3 open?"], "and not what is known of it by heart"
 
 
 @pytest.mark.parametrize(
@@ -114,10 +207,14 @@ class Echo:
 
 def test_a_generator_is_asked_as_the_assistant_is() -> None:
     prompt = PromptConfig(instructions="Open.", closed_book="Closed.", answers="quoted")
-    answers = PromptedAnswerer(Echo(), prompt).answer(["A?", "B?", "C?"], [[CHUNKS["c7"]], [], []])
-    assert answers[0].startswith("Open.")
-    assert "[1]\nValve 7 opens at 7 bar.\n\nQuestion: A?" in answers[0]
-    assert answers[1:] == ["", "Closed. | Question: C?"]
+    answers = list(PromptedAnswerer(Echo(), prompt).answer(["A?", "B?", "C?"], [[CHUNKS["c7"]], [], []]))
+    assert answers[:2] == [
+        Answered(2, "Closed. | Question: C?", None, None),
+        Answered(1, "", None, None, is_refused=True),
+    ]
+    assert answers[2].place == 0
+    assert answers[2].text.startswith("Open.")
+    assert "[1]\nValve 7 opens at 7 bar.\n\nQuestion: A?" in answers[2].text
 
 
 def test_answering_again_stays_below_the_limit_of_the_cost(tmp_path: Path) -> None:
@@ -159,3 +256,44 @@ def test_the_student_answers(tmp_path: Path, tiny_model: Path) -> None:
     assert answerer is not None
     verified = answer_again(_candidates(2), CHUNKS, answerer, tmp_path / "a.jsonl", min_agreement=0.5)
     assert set(verified.agreement) == {"q0", "q1"}
+    assert verified.usage["verification calls"] == 4
+    assert 4 <= verified.usage["verification tokens out"] <= 16
+    assert "verification cost" not in verified.usage
+
+
+def test_a_prompt_that_is_too_long_for_a_proven_student_is_asked_again(tmp_path: Path, tiny_model: Path) -> None:
+    values = {"model": str(tiny_model), "pairs": {"verify": "student"}, "compare": {"max_new_tokens": 4090}}
+    config, journal = config_from_dict(values), tmp_path / "a.jsonl"
+    answerer = make_answerer(config, tmp_path)
+    assert answerer is not None
+    with pytest.raises(ConfigError, match="reads 4096"):
+        answer_again(_candidates(1), CHUNKS, answerer, journal, min_agreement=0.5)
+    assert not journal.exists()
+    proven = make_answerer(config, tmp_path, proven=True)
+    assert proven is not None
+    found = answer_again(_candidates(1), CHUNKS, proven, journal, min_agreement=0.5)
+    assert found.usage["verification prompts refused"] == 2
+
+
+def test_the_stage_plans_counts_and_prints_what_is_answered_again(
+    toy_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def generate(self: object, prompts: Sequence[Messages]) -> Iterator[Reply]:
+        said.append(capsys.readouterr().err)
+        for place in range(len(prompts)):
+            yield Reply(place, "yes", 100, 10)
+
+    def agrees(reply: str, answer: str) -> float:
+        return float(reply == "yes")
+
+    monkeypatch.setattr("hybrid.pairs.prompting.local_model.LocalModel.generate", generate)
+    monkeypatch.setattr("hybrid.pairs.gates.verify.agreement", agrees)
+    project = Project.open(toy_project.folder, ["pairs.verify=student", "pairs.total=20"])
+    manifest = project.pairs().manifest
+    assert "answering again by the student: up to 120 further calls" in said[0]
+    calls = manifest["verification calls"]
+    assert calls > 0
+    assert manifest["verification tokens out"] == 10 * calls
+    assert f"verification calls: {calls}, " in capsys.readouterr().err

@@ -73,6 +73,23 @@ def test_more_than_the_model_reads_is_refused_before_it_is_loaded(tiny_model: Pa
         list(_model(tiny_model, new=4090).generate(PROMPTS))
 
 
+def test_a_prompt_that_is_too_long_is_refused_and_the_others_go_on(tiny_model: Path) -> None:
+    expected = sorted(_model(tiny_model).generate(PROMPTS[:4]))
+    long: Messages = [{"role": "user", "content": "The garden is green. " * 2000}]
+    model = _model(tiny_model)
+    replies = sorted(model.generate([*PROMPTS[:2], long, *PROMPTS[2:4]]))
+    assert [reply.place for reply in replies] == list(range(5))
+    assert [reply[1:] for reply in replies if reply.place != 2] == [reply[1:] for reply in expected]
+    assert replies[2][2:] == (None, None, "refused")
+    assert "reads 4096; lower pairs.teacher_model.max_new_tokens = 12 or index.chunk_tokens" in replies[2].text
+    # Alone, as the repair of a long reply is, it ends no run of a model that read others.
+    assert [reply.ended for reply in model.generate([long])] == ["refused"]
+    proven = LocalModel(tiny_model, max_new_tokens=12, batch_tokens=600, proven=True)
+    assert [reply.ended for reply in proven.generate([long, long])] == ["refused", "refused"]
+    with pytest.raises(ConfigError, match="reads 4096"):
+        list(_model(tiny_model).generate([long, long]))
+
+
 def test_what_a_model_cannot_write_is_dropped_and_counted(tiny_model: Path, tmp_path: Path) -> None:
     texts = ["The garden is watered on Mondays.", "The tower is 40 metres high."]
     chunks = [Chunk(f"{n}#0", str(n), 0, len(text), text) for n, text in enumerate(texts)]
