@@ -53,6 +53,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "3000 pairs": ("pairs.total=3000",),
     "100 steps": ("tune.min_steps=100",),
 }
+# Where all variants start from, whatever the defaults have become by what was found.
+BASE = ("pairs.total=800", "pairs.p_absent=0.08")
 # What --own takes in place of the settings of the benchmark: those with which rag is strongest (docs/experiments.md).
 OWN = ("index.chunk_tokens=128", "prompt.k=2", "tune.max_tokens=1024", "pairs.total=400")
 BENCHMARK = {"squad11_dev13": "squad", "emanual_tv": "emanual"}
@@ -62,11 +64,11 @@ def make_project(folder: Path, base: Path | None, options: argparse.Namespace, s
     """Runs a variant in its folder, with the index of `base` if there is one, and returns what its report says."""
     common = (f"compare.limit={options.limit}", f"compare.arms=[{','.join(options.arms)}]", f"seed={options.seed}")
     if options.own:
-        overrides = [*common, *OWN, *settings]
+        overrides = [*common, *BASE, *OWN, *settings]
         create_benchmark(BENCHMARK[options.name], options.data / options.name, folder, overrides)
     elif not (folder / "hybrid.yaml").exists():
         values: Figures = {}
-        for setting in (*common, *settings):
+        for setting in (*common, *BASE, *settings):
             apply_override(values, setting)
         documents, questions = sources(options)
         hybrid.Project.create(folder, documents, questions, **values)
@@ -98,6 +100,7 @@ def make_row(name: str, settings: Sequence[str], found: Figures, default: Figure
         **{metric: round(arm[metric], 4) for metric in METRICS},
         "f1_interval": [round(bound, 4) for bound in mean_interval(list(mine["f1"].values()))],
         **{key: arm[key] for key in ("over_refused", "refused_unanswerable")},
+        "minus_rag": arm["vs_rag"],
         "others": {
             other["name"]: {metric: round(other[metric], 4) for metric in METRICS}
             for other in found["report"]["arms"]

@@ -121,7 +121,8 @@ class PairsConfig:
             questions whose oracles they show share them.
         distractors: Where the other chunks of a context come from: `retrieved`, from what the retriever returns for its
             questions, or `random`, from all chunks that do not hold the answer (then `context_chunks` is not used).
-        p_absent: Share of the pairs whose context shows no oracle.
+        p_absent: Share of the pairs whose context shows no oracle. The embedded model learns from them to refuse, but
+            not when (docs/experiments.md); a larger one may.
         absent: Their answer: the refusal (`refuse`), the real one from memory (`memorise`), or half of each (`mixed`).
         p_yes_no: Share of the teacher's pairs that ask yes or no.
         p_multi: Share of a teacher's questions that need two chunks: comparisons and two questions in one. They are
@@ -145,12 +146,12 @@ class PairsConfig:
     file: str | None = None
     teacher: Literal["syntax", "model", "endpoint"] = "syntax"
     teacher_model: TeacherConfig = field(default_factory=TeacherConfig)
-    total: int = 800
+    total: int = 3000
     per_chunk: int = 0
     questions_per_context: int = 16
     context_chunks: int = 0
     distractors: Literal["retrieved", "random"] = "retrieved"
-    p_absent: float = 0.08
+    p_absent: float = 0.0
     absent: Literal["refuse", "memorise", "mixed"] = "refuse"
     p_yes_no: float = 0.1
     p_multi: float = 0.05

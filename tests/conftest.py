@@ -170,6 +170,7 @@ def tiny_settings(tiny_model: Path, tiny_embedder: Path) -> dict[str, Any]:
             "total": 40,
             "questions_per_context": 6,
             "dev_share": 0.2,
+            "p_absent": 0.08,
             # To a random embedder all questions mean the same.
             "max_meaning": 2.0,
             "duplicate_meaning": 2.0,

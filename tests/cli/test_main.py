@@ -187,7 +187,7 @@ def test_export_writes_the_training_pairs(
     project = ["--project", str(finished_project.folder)]
     result = run_json("export", "--pairs", tmp_path / "all", *project)
     assert result["pairs"] == str(tmp_path / "all")
-    assert set(result["left_out"]) <= {"squad"}
+    assert set(result["left_out"]) <= {"squad", "csv", "beir", "hotpotqa", "pubmedqa"}
     assert {"train.squad.json", "dev.csv", "dataset", "train.sharegpt.jsonl"} <= {
         path.name for path in (tmp_path / "all").iterdir()
     }

@@ -304,6 +304,7 @@ def test_a_project_carries_its_pairs_over_and_force_does_not(finished_copy: Proj
             "total": 40,
             "questions_per_context": 6,
             "dev_share": 0.2,
+            "p_absent": 0.08,
             "max_meaning": 2.0,
             "duplicate_meaning": 2.0,
         },
