@@ -69,10 +69,11 @@ def test_no_absent_pairs_at_zero_and_only_absent_pairs_at_one() -> None:
     assert {pair.kind for pair in _plan(MANY, p_absent=1.0).pairs} == {"absent"}
 
 
-def test_the_default_makes_absent_pairs_of_its_share() -> None:
-    share = PairsConfig().p_absent
+@pytest.mark.parametrize("share", [PairsConfig().p_absent, 0.08, 0.2])
+def test_absent_pairs_have_their_share(share: float) -> None:
     kinds = Counter(pair.kind for pair in _plan(MANY, p_absent=share).pairs)
-    assert 0 < kinds["absent"] == round(share * len(MANY))
+    assert kinds["absent"] == round(share * len(MANY))
+    assert (kinds["absent"] > 0) == (share > 0)
 
 
 @pytest.mark.parametrize("values", SETTINGS)
