@@ -19,10 +19,17 @@ from hybrid.types import Chunk, Question, Quote
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![\w.,:/-])\d[\d.,:]*\d(?![\w:/-])|(?<![\w.,:/-])\d(?![\w.,:/-])")
 _POINTING = re.compile(
-    r"\b(?:this|these|that|those|following|above|below|latter|former|previous|next|such)\s+"
-    r"(?:page|section|table|passage|chapter|list|figure|document|paragraph|text|article|step|item)s?\b",
+    r"\b(?:this|these|that|those|following|above|below|latter|former|such)\s+"
+    r"(?:page|section|table|passage|chapter|list|figure|document|paragraph|text|article|step|item)s?\b"
+    r"|\bprevious (?:page|section|chapter|paragraph)\b"
+    r"|\b(?:mentioned|described|stated|listed|shown|discussed) (?:here|above|below)\b"
+    r"|\baccording to the (?:author|text|passage|excerpt|paragraph|context|section|document)\b",
     re.I,
 )
+# Nobody knows who or what is meant; "it" before "to" or "that" stands for what follows ("Is it safe to dive?").
+_PRONOUN = re.compile(r"\b(?:it|he|she|they|him|them)\b(?!.*\b(?:to|that|if|when)\b)", re.I)
+_NAMED = re.compile(r"\s[A-Z]|\d")
+_SHORT = 6  # words; a longer question may say itself whom its pronoun means
 
 
 _ASKS = {"yes": "yes_no", "affirmed": "yes_no", "denied": "yes_no", "table": "fact", "sentence": "fact"}
@@ -163,8 +170,16 @@ class Funnel:
 
 
 def is_self_contained(candidate: Candidate) -> bool:
-    """False for questions that point at their passage ("this section"), which nobody asks an assistant."""
-    return not _POINTING.search(candidate.question)
+    """False for questions that need their passage: they point at it ("this section"), or at what it is about.
+
+    >>> asked = "How heavy is it?", "How long does it take to thaw?", "What is listed above?", "Did Ada say she fell?"
+    >>> [is_self_contained(Candidate("", question, "", (), (), (), "")) for question in asked]
+    [False, True, False, True]
+    """
+    question = candidate.question
+    if _POINTING.search(question):
+        return False
+    return len(question.split()) > _SHORT or bool(_NAMED.search(question)) or not _PRONOUN.search(question)
 
 
 def quotes_hold(candidate: Candidate, texts: Mapping[str, str]) -> bool:
