@@ -13,6 +13,7 @@ SETTINGS = {
     "pairs.total": 24,
     "pairs.dev_share": 0.2,
     "prompt.k": 2,
+    "pairs.p_absent": 0.1,
     "compare.limit": 6,
     "compare.dev_questions": 3,
     "compare.shots": 1,
