@@ -94,13 +94,16 @@ def training_examples(
         # Closed-book examples stay apart: they share the system message alone, and sharing it puts more of them into a
         # step of the optimiser, which leaves too few steps (docs/experiments.md).
         group = pair.id if closed_book else "|".join(chunk.id for chunk in fitted.chunks)
-        example = _example(pair, group, fitted.chunks, target, prompt, tokenizer)
-        if epoch and len(fitted.chunks) > 1:
-            order = Random(f"{project.config.seed} {epoch} {group}").sample(fitted.chunks, len(fitted.chunks))
-            turned = _example(pair, group, order, render_target(pair, order, limit), prompt, tokenizer)
+        orders: list[Sequence[Chunk]] = [fitted.chunks]
+        if epoch:
+            order = Random(f"{project.config.seed} {epoch} {group}")
+            orders.insert(0, order.sample(fitted.chunks, len(fitted.chunks)))
+        for shown in orders:
+            shown_target = target if shown is fitted.chunks else render_target(pair, shown, limit)
+            example = _example(pair, group, shown, shown_target, prompt, tokenizer)
             # Another order may split a text into a token more than there is room for.
-            if len(turned.prompt_ids) + len(turned.answer_ids) <= limit.max_tokens:
-                example = turned
+            if len(example.prompt_ids) + len(example.answer_ids) <= limit.max_tokens:
+                break
         examples.append(example)
     return Rendered(examples, shortened, unsupported)
 

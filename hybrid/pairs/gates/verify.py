@@ -17,7 +17,7 @@ from hybrid.errors import ConfigError
 from hybrid.eval.answers import normalise, token_f1
 from hybrid.models import resolve_model
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.prompting.budget import most_cost
+from hybrid.pairs.prompting.budget import most_cost, price
 from hybrid.pairs.prompting.endpoint import Endpoint
 from hybrid.pairs.prompting.generator import Generator
 from hybrid.pairs.prompting.local_model import LocalModel
@@ -118,8 +118,7 @@ class PromptedAnswerer:
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost; 0 where no prices are set."""
-        priced = self._priced
-        return (tokens_in * priced.price_in + tokens_out * priced.price_out) / 1e6 if priced else 0.0
+        return price(tokens_in, tokens_out, self._priced) if self._priced else 0.0
 
 
 def make_answerer(

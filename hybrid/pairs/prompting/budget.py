@@ -15,10 +15,19 @@ _BYTES_PER_TOKEN = 2.0  # tokens of real text are longer, in every script
 _CALLS = 2  # a prompt and its repair
 
 
+def price(tokens_in: float, tokens_out: float, settings: TeacherConfig) -> float:
+    """What so many tokens cost.
+
+    >>> price(2_000_000, 500_000, TeacherConfig(price_in=0.5, price_out=2.0))
+    2.0
+    """
+    return (tokens_in * settings.price_in + tokens_out * settings.price_out) / 1e6
+
+
 def most_cost(prompt: Messages, settings: TeacherConfig) -> float:
     """The most that one call may cost."""
     tokens = sum(len(message["content"].encode()) for message in prompt) / _BYTES_PER_TOKEN
-    return (tokens * settings.price_in + settings.max_new_tokens * settings.price_out) / 1e6
+    return price(tokens, settings.max_new_tokens, settings)
 
 
 class FrugalTeacher:
@@ -66,7 +75,7 @@ class FrugalTeacher:
         settings = self._settings
         first = most_cost(ask(chunk, settings.questions_per_chunk), settings)
         # The repair shows the prompt, the reply and what is wrong with it.
-        return _CALLS * first + 2 * settings.max_new_tokens * settings.price_in / 1e6
+        return _CALLS * first + price(2 * settings.max_new_tokens, 0, settings)
 
     def _said(self, done: int, chunks: int) -> str:
         return (

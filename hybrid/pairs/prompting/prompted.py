@@ -15,6 +15,7 @@ from typing import Any
 from hybrid.artefacts import fingerprint
 from hybrid.config import TeacherConfig
 from hybrid.errors import EndpointError
+from hybrid.pairs.prompting.budget import price
 from hybrid.pairs.prompting.dialogue import Reading, ask, ask_again, read
 from hybrid.pairs.prompting.generator import Generator, Messages, Reply
 from hybrid.pairs.teacher import Draft, Figures
@@ -104,8 +105,7 @@ class PromptedTeacher:
             "teacher tokens out": tokens_out,
         }
         if self._settings.price_in or self._settings.price_out:
-            cost = (tokens_in * self._settings.price_in + tokens_out * self._settings.price_out) / 1e6
-            usage["teacher cost"] = round(cost, 6)
+            usage["teacher cost"] = round(price(tokens_in, tokens_out, self._settings), 6)
         if uncounted := sum(None in {reply.tokens_in, reply.tokens_out} for reply in replies):
             usage["teacher calls without token counts"] = uncounted
         dropped: Counter[str] = Counter()
