@@ -260,10 +260,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "article",
         0.3,
         {
-            "index": {"chunk_tokens": 256},
-            "prompt": {"k": 3},
-            "pairs": {"total": 1600, "oracle_in_top": 0},
-            "tune": {"max_tokens": 1536},
+            "pairs": {"oracle_in_top": 0},
             "compare": {"limit": 150},
         },
         squad,
@@ -273,13 +270,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         0.5,
         {
             "index": {"chunk_tokens": 256},
+            # Two chunks hold most abstracts whole; their results stand at the end.
             "prompt": {
-                "k": 1,
                 "instructions": "Answer the question from the passages with yes, no or maybe.",
                 "closed_book": "Answer the question with yes, no or maybe.",
             },
-            "pairs": {"total": 400, "oracle_in_top": 0, "p_absent": 0.0},
-            "tune": {"epochs": 3.0},
+            "pairs": {"oracle_in_top": 0},
+            "tune": {"epochs": 2.0, "learning_rate": 5e-4},
             "compare": {"limit": 250, "max_new_tokens": 16, "metric": "accuracy"},
         },
         pubmedqa,
@@ -301,14 +298,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         {
             "index": {"chunk_tokens": 256},
             "prompt": {
-                "k": 2,
                 "instructions": "Answer the question from the passages in one or two sentences. "
                 "If they do not answer it, reply: {refusal}",
                 "closed_book": "Answer the question in one or two sentences.",
             },
             # Half of its questions are unanswerable already.
-            "pairs": {"total": 400, "oracle_in_top": 0, "p_absent": 0.0},
-            "compare": {"limit": 150, "max_new_tokens": 64},
+            "pairs": {"oracle_in_top": 0},
+            "tune": {"epochs": 2.0},
+            "compare": {"limit": 200, "max_new_tokens": 64},
         },
     ),
     "emanual": Benchmark(
@@ -322,7 +319,7 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "If they do not answer it, reply: {refusal}",
                 "closed_book": "Answer the question about the television.",
             },
-            "pairs": {"oracle_in_top": 0, "p_absent": 0.0},
+            "pairs": {"oracle_in_top": 0},
             "tune": {"epochs": 3.0},
             "compare": {"limit": 150, "max_new_tokens": 96, "metric": "rouge_l"},
         },
