@@ -48,9 +48,8 @@ from hybrid.models import load_tokenizer
 from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import encode, render_turn, to_text
 from hybrid.questions import load_questions, question_from_record
-from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
 from hybrid.retrieval.index import Index
-from hybrid.retrieval.retriever import Retriever
+from hybrid.stages.parts import project_retriever
 from hybrid.stages.tune import training_examples
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.tree import Branch, ContextTree, Example, Row, build_trees, pack_rows
@@ -104,9 +103,8 @@ def comparison(project: hybrid.Project) -> tuple[list[Question], list[list[Hit]]
     questions = load_questions(project.questions)
     drawn = Random(0).sample(range(len(questions)), min(project.config.compare.limit, len(questions)))
     chosen = [questions[number] for number in sorted(drawn)]
-    embedder = CachedEmbedder(SentenceEmbedder(project.embedder), project.store / "cache")
-    retriever = Retriever(Index.load(project.path("index")), embedder)
-    return chosen, retriever.search([question.question for question in chosen], project.config.prompt.k)
+    asked = [question.question for question in chosen]
+    return chosen, project_retriever(project).search(asked, project.config.prompt.k)
 
 
 def conversations(

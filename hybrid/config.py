@@ -15,6 +15,7 @@ from hybrid.errors import ConfigError
 from hybrid.judge_settings import JudgeConfig
 from hybrid.limits import check_limits
 from hybrid.tuning.settings import TuneSettings
+from hybrid.types import Search
 
 SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"
@@ -26,15 +27,17 @@ Grounding = Literal["facts", "lexical", "embedding", "entailment", "judge", "off
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """How documents become chunks and vectors.
+    """How documents become chunks and vectors, and how these are searched.
 
     Attributes:
         chunk_tokens: Largest chunk, in tokens of the embedding model.
         overlap_tokens: Tokens that neighbouring chunks share.
+        search: What finds chunks: `dense` their vectors, `bm25` their words, `fused` both alike.
     """
 
     chunk_tokens: int = 128
     overlap_tokens: int = 0
+    search: Search = "fused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,9 @@ from hybrid.eval.report import write_files
 from hybrid.eval.statistics import mean_interval
 from hybrid.pairs.formats.load import load_examples
 from hybrid.perturb import Case, Condition, Probe, conditions, other_answer
-from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.answering import load_groups
-from hybrid.stages.parts import project_embedder
+from hybrid.stages.parts import project_retriever
 from hybrid.stages.serve import load_answerer
 from hybrid.types import Chunk, Hit, Question
 
@@ -101,7 +100,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
     questions = load_examples(project.questions, answered=True)
     metric = config.compare.metric
     with locked(project.store):
-        retriever = Retriever(Index.load(project.path("index")), project_embedder(project))
+        retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
         asked = project.stage_inputs("compare")
         work = open_work(project.store / "work" / "robustness", fingerprint(**asked, arms=list(names), sample=sample))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PairKind = Literal["grounded", "multi", "absent", "conflict"]
+Search = Literal["fused", "dense", "bm25"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The index: documents, their chunks, one vector a chunk, and exact search by FAISS."""
+"""The index: documents, their chunks, one vector a chunk, and exact search by vectors and by words."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,25 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hybrid.errors import DocumentError
+from hybrid.retrieval.bm25 import Bm25
 from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.embed import Embedder, Vectors
+from hybrid.retrieval.fuse import Nearest
 from hybrid.retrieval.store import Meta, Stored, load_index, save_index
 from hybrid.types import Chunk, Document
 
 # Of a cosine of float32 vectors, in whatever order it is summed.
 _ROUNDING = 1e-5
-
-
-class Nearest(NamedTuple):
-    """Positions of chunks and their cosines, best first."""
-
-    positions: tuple[int, ...]
-    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +138,10 @@ class Index:
         best = np.argsort(-scores, kind="stable")[:k]
         return Nearest(tuple(map(int, positions[best])), tuple(map(float, scores[best])))
 
+    def by_words(self, question: str, k: int) -> Nearest:
+        """Find the `k` chunks, or all that share a word with the question if there are fewer, by BM25."""
+        return self._bm25.search(question, k)
+
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {chunk.id: position for position, chunk in enumerate(self.chunks)}
@@ -155,9 +154,13 @@ class Index:
         index.add(self.vectors)
         return index
 
+    @cached_property
+    def _bm25(self) -> Bm25:
+        return Bm25([passage_text(chunk) for chunk in self.chunks])
+
 
 def passage_text(chunk: Chunk) -> str:
-    """Text that is embedded for a chunk: its title, unless the chunk shows it, and its text.
+    """Text that is searched for a chunk: its title, unless the chunk shows it, and its text.
 
     >>> passage_text(Chunk("a#0-9", "a", 0, 9, "Every day", title="Oiling"))
     'Oiling Every day'

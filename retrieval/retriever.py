@@ -5,8 +5,12 @@ from typing import Protocol
 
 from hybrid.errors import ArtefactError
 from hybrid.retrieval.embed import Embedder
-from hybrid.retrieval.index import Index, Nearest
-from hybrid.types import Hit
+from hybrid.retrieval.fuse import Nearest, fuse
+from hybrid.retrieval.index import Index
+from hybrid.types import Hit, Search
+
+# Chunks that vectors and words each propose to be fused.
+_PROPOSED = 100
 
 
 class Searcher(Protocol):
@@ -20,17 +24,19 @@ class Searcher(Protocol):
 
 
 class Retriever:
-    """Searches an index by the cosine of question and chunk.
+    """Searches an index.
 
     Args:
         index: Where to search.
         embedder: The one that built the index.
+        by: What decides: `dense` the cosine of question and chunk, `bm25` the words they share, `fused` both alike
+            (`fuse`). Chunks that share no word with a question come last for `bm25`, by their cosine.
 
     Raises:
         ArtefactError: Another embedder built the index.
     """
 
-    def __init__(self, index: Index, embedder: Embedder) -> None:
+    def __init__(self, index: Index, embedder: Embedder, by: Search = "fused") -> None:
         if embedder.name != index.meta.embedder:
             raise ArtefactError(
                 f"the index was built by the embedder {index.meta.embedder!r}, not by {embedder.name!r}; "
@@ -38,6 +44,7 @@ class Retriever:
             )
         self.index = index
         self.embedder = embedder
+        self.by = by
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` best chunks, or all if there are fewer, for each question; equal scores keep the index's order.
@@ -48,7 +55,9 @@ class Retriever:
         _check_k(k)
         if not questions:
             return []
-        return [self._hits(found) for found in self.index.nearest(self.embedder.embed_questions(questions), k)]
+        depth = k if self.by == "dense" else max(k, _PROPOSED)
+        dense = self.index.nearest(self.embedder.embed_questions(questions), depth)
+        return [self._hits(self._ranked(question, found, k)) for question, found in zip(questions, dense, strict=True)]
 
     def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` chunks most similar to each of the given ones, which is not among its own neighbours.
@@ -61,6 +70,17 @@ class Retriever:
         positions = [self.index.position(key) for key in chunk_ids]
         found = self.index.nearest(self.index.vectors[positions], k + 1)
         return [self._hits(_without(nearest, own), k) for nearest, own in zip(found, positions, strict=True)]
+
+    def _ranked(self, question: str, dense: Nearest, k: int) -> Nearest:
+        if self.by == "dense":
+            return dense
+        sharing = self.index.by_words(question, max(k, _PROPOSED))
+        if self.by == "fused":
+            return fuse([dense, sharing], k)
+        shared = set(sharing.positions)
+        others = [position for position in dense.positions if position not in shared]
+        scores = (*sharing.scores, *[0.0] * len(others))
+        return Nearest((*sharing.positions, *others)[:k], scores[:k])
 
     def _hits(self, nearest: Nearest, k: int | None = None) -> list[Hit]:
         ranked = enumerate(zip(nearest.positions[:k], nearest.scores[:k], strict=True), start=1)

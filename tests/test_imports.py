@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "retrieval": BASE | {"hybrid.retrieval"},
     "eval": BASE | {"hybrid.eval"},
 }
-HEAVY = ("torch", "triton", "transformers", "peft", "sentence_transformers", "faiss")
+HEAVY = ("torch", "triton", "transformers", "peft", "sentence_transformers", "faiss", "bm25s")
 
 # Runs in a fresh interpreter. Both nets are needed: the hook sees C code too, the class stops Python code.
 PROBE = """

@@ -100,7 +100,7 @@ def _answer_all(
     """What every arm answers, and what else its model is asked while it is loaded."""
     prompt = project.config.prompt
     embedder = project_embedder(project)
-    retriever = Retriever(index, embedder)
+    retriever = Retriever(index, embedder, project.config.index.search)
     material = search(questions, index, retriever, prompt.k)
     outcome = Outcome({}, [], {}, embedder)
     for group in load_groups(arms):

@@ -59,7 +59,7 @@ def make_pairs(project: Project, work: Path) -> Counts:
     try:
         pairs = build_pairs(
             index=index,
-            searcher=Retriever(index, embedder),
+            searcher=Retriever(index, embedder, config.index.search),
             embedder=embedder,
             evaluation=load_examples(project.questions) if project.questions else [],
             teacher=teacher,

@@ -10,6 +10,8 @@ from hybrid.artefacts import fingerprint, read_manifest
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.models import load_tokenizer, max_positions
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder, fingerprint_folder
+from hybrid.retrieval.index import Index
+from hybrid.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,3 +53,9 @@ def checked_tokenizer(project: Project, model: Path, name: str) -> PreTrainedTok
 def project_embedder(project: Project) -> CachedEmbedder:
     """The project's embedding model, which embeds no text twice."""
     return CachedEmbedder(SentenceEmbedder(project.embedder), project.store / "cache")
+
+
+def project_retriever(project: Project, embedder: CachedEmbedder | None = None) -> Retriever:
+    """The project's index and how it is searched, with this embedder or one of its own."""
+    index = Index.load(project.path("index"))
+    return Retriever(index, embedder or project_embedder(project), project.config.index.search)

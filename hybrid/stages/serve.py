@@ -13,9 +13,7 @@ from hybrid.config import ArmConfig
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.external import endpoint_answerer
 from hybrid.models import resolve_model
-from hybrid.retrieval.index import Index
-from hybrid.retrieval.retriever import Retriever
-from hybrid.stages.parts import checked_tokenizer, project_embedder, require_adapter
+from hybrid.stages.parts import checked_tokenizer, project_retriever, require_adapter
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -104,7 +102,7 @@ def load_assistant(project: Project, arm: Arm) -> Assistant:
     if arm.context == "retrieved":
         if read_manifest(project.path("index")) is None:
             raise ArtefactError(f"{project.folder} has no index; run: hybrid index --project {project.folder}")
-        retriever = Retriever(Index.load(project.path("index")), project_embedder(project))
+        retriever = project_retriever(project)
     choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.searched else None
     choice = choice or PromptChoice("zero-shot", project.config.prompt.k, ())
     return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name)

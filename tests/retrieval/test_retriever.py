@@ -6,13 +6,14 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from hybrid.errors import ArtefactError
 from hybrid.retrieval import Chunker, Embedder, Index, Retriever, Searcher, SentenceEmbedder, load_documents
-from hybrid.types import Document
+from hybrid.types import Document, Search
 
 WORDS = "oil pump seal motor valve filter daily weekly replace check clean".split()
 QUESTIONS = ["how often oil the pump", "replace seal", "クリーン"]
@@ -25,7 +26,7 @@ def corpus(size: int) -> list[Document]:
 
 @pytest.fixture
 def retriever(chunker: Chunker, embedder: Embedder) -> Retriever:
-    return Retriever(Index.build(corpus(100), chunker, embedder), embedder)
+    return Retriever(Index.build(corpus(100), chunker, embedder), embedder, "dense")
 
 
 @pytest.mark.parametrize("k", [1, 5, 100, 1000])
@@ -42,7 +43,7 @@ def test_search_equals_brute_force(retriever: Retriever, embedder: Embedder, k: 
 def test_ties_keep_the_order_of_the_index(chunker: Chunker, embedder: Embedder) -> None:
     # More equal chunks than the search takes as reserve, so that it must widen.
     documents = [Document(f"{number:03}", "oil the pump") for number in range(300)] + [Document("x", "motor")]
-    retriever = Retriever(Index.build(documents, chunker, embedder), embedder)
+    retriever = Retriever(Index.build(documents, chunker, embedder), embedder, "dense")
     for k in (1, 3, 40):
         for hits in retriever.search(["pump oil", "oil the pump"] * 15, k):
             assert [hit.chunk.document for hit in hits] == [f"{number:03}" for number in range(k)]
@@ -81,6 +82,46 @@ def test_a_copy_is_a_neighbour_and_the_chunk_itself_is_not(chunker: Chunker, emb
     assert [hit.chunk.document for hit in hits] == ["a", "c"]
 
 
+@pytest.mark.parametrize("by", get_args(Search))
+@pytest.mark.parametrize("k", [1, 3, 120, 1000])
+def test_every_search_ranks_as_many_as_asked_once(chunker: Chunker, embedder: Embedder, by: Search, k: int) -> None:
+    retriever = Retriever(Index.build(corpus(150), chunker, embedder), embedder, by)
+    assert retriever.search([], k) == []
+    for hits in retriever.search(QUESTIONS, k):
+        assert [hit.rank for hit in hits] == list(range(1, min(k, 150) + 1))
+        assert len({hit.chunk.id for hit in hits}) == len(hits)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    with pytest.raises(ValueError, match="empty"):
+        retriever.search([""], 3)
+
+
+@pytest.mark.parametrize("by", get_args(Search))
+def test_every_search_gives_a_shorter_list_as_the_start_of_a_longer(
+    chunker: Chunker, embedder: Embedder, by: Search
+) -> None:
+    retriever = Retriever(Index.build(corpus(90), chunker, embedder), embedder, by)
+    for few, many in zip(retriever.search(QUESTIONS, 4), retriever.search(QUESTIONS, 60), strict=True):
+        assert few == many[:4]
+
+
+def test_a_rare_word_finds_what_vectors_miss(chunker: Chunker, embedder: Embedder) -> None:
+    documents = [*corpus(200), Document("code", "when the panel shows E-17 look up page 40 of the service book")]
+    index = Index.build(documents, chunker, embedder)
+    question = "oil pump seal motor: what is E-17"
+    first = {by: Retriever(index, embedder, by).search([question], 1)[0][0].chunk.document for by in get_args(Search)}
+    assert first["dense"] != "code"
+    assert first["bm25"] == first["fused"] == "code"
+
+
+def test_a_question_without_a_known_word_is_left_to_the_vectors(chunker: Chunker, embedder: Embedder) -> None:
+    index = Index.build(corpus(50), chunker, embedder)
+    ranked = [
+        [hit.chunk.id for hit in Retriever(index, embedder, by).search(["wholly unknown"], 5)[0]]
+        for by in get_args(Search)
+    ]
+    assert ranked[0] == ranked[1] == ranked[2]
+
+
 def test_another_embedder(retriever: Retriever, embedder: Embedder) -> None:
     embedder.name = "other"  # type: ignore[misc]
     with pytest.raises(ArtefactError, match="hybrid index"):
@@ -115,8 +156,10 @@ def judged(folder: Path) -> tuple[list[str], list[set[str]]]:
     return [texts[key] for key in gold], list(gold.values())
 
 
-def quality(documents: list[Document], chunker: Chunker, embedder: Embedder, folder: Path) -> float:
-    retriever = Retriever(Index.build(documents, chunker, embedder), embedder)
+def quality(
+    documents: list[Document], chunker: Chunker, embedder: Embedder, folder: Path, by: Search = "dense"
+) -> float:
+    retriever = Retriever(Index.build(documents, chunker, embedder), embedder, by)
     questions, gold = judged(folder)
     found = retriever.search(questions, 50)
     ranked = [list(dict.fromkeys(hit.chunk.document for hit in hits))[:10] for hits in found]
@@ -138,4 +181,7 @@ def test_published_quality_on_whole_documents(minilm: Path, data_folder: Path) -
 def test_chunks_find_more_than_whole_documents(minilm: Path, data_folder: Path) -> None:
     folder = data_folder / "emanual_tv"
     documents = list(load_documents(folder).documents)
-    assert quality(documents, Chunker(minilm), SentenceEmbedder(minilm), folder) > 0.6
+    found = [quality(documents, Chunker(minilm), SentenceEmbedder(minilm), folder, by) for by in get_args(Search)]
+    fused, dense, bm25 = found
+    assert dense > 0.6
+    assert fused > max(dense, bm25) + 0.03
