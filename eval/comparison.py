@@ -34,6 +34,7 @@ class Reply:
         tokens_out: Tokens of the answer, likewise.
         invalid_citations: Citations of the model's own that no passage stands for; they are left out.
         raw: What the model wrote, where that is more than `text`.
+        confidence: Geometric mean of the probabilities of the tokens it wrote, the end included; None where unknown.
     """
 
     question_id: str
@@ -48,6 +49,7 @@ class Reply:
     tokens_out: int = 0
     invalid_citations: int = 0
     raw: str = ""
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from hybrid.eval.labels import CAUSES, Label, label
 from hybrid.eval.plot import Axis, Bar, bar_plot
 from hybrid.eval.plot_dots import Group, dot_plot
+from hybrid.eval.plot_lines import Line, line_plot
 from hybrid.eval.plot_points import Point, point_plot
 from hybrid.eval.plot_stacks import Layer, Stack, stack_plot
 
@@ -42,6 +43,7 @@ def figures(data: Data) -> list[Figure]:
         causes(data),
         retrieval(data),
         coverage(data),
+        confidence(data),
         refusals(data),
         *robustness(data),
     ]
@@ -141,6 +143,24 @@ def coverage(data: Data) -> Figure:
         Axis(f"{label(data['metric']).name} where it answers", most=1.0),
     )
     return Figure(title, caption, point_plot(points, key="coverage", title=title, x=axes[0], y=axes[1]))
+
+
+def confidence(data: Data) -> Figure:
+    """The quality of the answers that a model is surest of."""
+    title = "Answering only when sure"
+    told = label(data["metric"])
+    known = data.get("confidence") or []
+    worth = ", ".join(f"{own['arm']} {own['auroc']:.2f}" for own in known if own["auroc"] is not None)
+    caption = (
+        "To the left: only the answers with the highest probability of their words. A line that falls to the right: "
+        "confidence tells good answers from bad ones. "
+        + (f"Chance that a right answer has more of it than a wrong one: {worth}." if worth else "")
+    )
+    lines = [Line(own["arm"], tuple((p["coverage"], p["precision"]) for p in own["curve"])) for own in known]
+    if not lines:
+        return Figure(title, caption, instead="No arm says how sure it is of its answers.")
+    axes = (Axis("Share of questions answered", "{:.0%}", 1.0), Axis(f"{told.name} of these answers", most=told.most))
+    return Figure(title, caption, line_plot(lines, key="confidence", title=title, x=axes[0], y=axes[1]))
 
 
 def refusals(data: Data) -> Figure:

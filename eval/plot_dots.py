@@ -47,7 +47,7 @@ def dot_plot(
         axis: What is measured.
         lowest: Where the axis starts, if no dot lies lower.
     """
-    head = _TOP + (_legend_height(series) if len(series) > 1 else 0)
+    head = _TOP + (legend_height(series) if len(series) > 1 else 0)
     tall = [_LINE * max(1, sum(dot is not None for dot in group.dots)) + _GAP for group in groups]
     bottom = head + sum(tall)
     left = label_column(group.label for group in groups)
@@ -57,7 +57,7 @@ def dot_plot(
     values = 26 + max([0.0, *(text_width("".join(_numbers(dot, axis)), FONT - 1) for dot in known)])
     marks = [mark for mark in ticks(low, high, max(2, int((WIDTH - values - left) / 46))) if mark <= axis.most + 1e-9]
     scale = Scale(marks[0], marks[-1], left, round(WIDTH - values))
-    parts = [*(_legend(series) if len(series) > 1 else ()), *grid(scale, marks, axis, head, bottom)]
+    parts = [*(legend(series) if len(series) > 1 else ()), *grid(scale, marks, axis, head, bottom)]
     for number, group in enumerate(groups):
         top = head + sum(tall[:number])
         parts += _group(group, series, scale, axis, top, tall[number])
@@ -119,11 +119,13 @@ def legend_places(names: Sequence[str]) -> list[tuple[float, int]]:
     return places
 
 
-def _legend_height(names: Sequence[str]) -> int:
+def legend_height(names: Sequence[str]) -> int:
+    """How much a legend takes at the top."""
     return _LEGEND * (legend_places(names)[-1][1] + 1) + 4
 
 
-def _legend(names: Sequence[str]) -> list[str]:
+def legend(names: Sequence[str]) -> list[str]:
+    """The names of series with their markers, at the top of a drawing."""
     parts = []
     for number, (name, (x, line)) in enumerate(zip(names, legend_places(names), strict=True)):
         y = _TOP + _LEGEND * line + FONT / 2

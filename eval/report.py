@@ -17,6 +17,7 @@ from hybrid.eval.failures import ArmFailures, Cause, Split, analyse
 from hybrid.eval.further import reply_values
 from hybrid.eval.outcomes import outcome
 from hybrid.eval.pages import csv_sheet, html_page, markdown_page
+from hybrid.eval.selective import Selective, selective
 from hybrid.eval.slices import Slice, slices
 from hybrid.eval.summary import ArmSummary, Versus
 from hybrid.types import Question
@@ -118,6 +119,7 @@ def report_data(
         "clusters": count_clusters(comparison.groups)._asdict(),
         "failures": [_failures(own) for own in failures],
         "slices": [_slice(part) for part in slices(comparison, texts)],
+        "confidence": [_selective(own) for own in selective(comparison)],
         **(parts or {}),
         "k": comparison.k,
         "seed": comparison.seed,
@@ -178,6 +180,10 @@ def _split(split: Split) -> dict[str, Any]:
         "mean": split.mean._asdict() if split.mean else None,
         "versus": split.versus._asdict() if split.versus else None,
     }
+
+
+def _selective(own: Selective) -> dict[str, Any]:
+    return {**own._asdict(), "curve": [point._asdict() for point in own.curve]}
 
 
 def _slice(part: Slice) -> dict[str, Any]:

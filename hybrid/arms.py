@@ -245,9 +245,10 @@ class Runner:
                 seconds = prefix_seconds + (time.perf_counter() - started) / len(places)
                 fresh = [
                     replace(
-                        self._reply(questions[place], hits[place], encoded[place][1], output, seconds),
+                        self._reply(questions[place], hits[place], encoded[place][1], output.ids, seconds),
                         tokens_in=len(encoded[place][0]),
-                        tokens_out=len(output),
+                        tokens_out=len(output.ids),
+                        confidence=output.confidence,
                     )
                     for place, output in zip(places, outputs, strict=True)
                 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,6 +59,18 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[
     return {int(i) for i in ids | {tokenizer.eos_token_id} if i is not None}
 
 
+class Continuation(NamedTuple):
+    """What a model wrote.
+
+    Attributes:
+        ids: Token ids, without the stop token.
+        confidence: Geometric mean of the probabilities of these tokens and of the stop token, if it came to one.
+    """
+
+    ids: list[int]
+    confidence: float
+
+
 class Prefix(NamedTuple):
     """The tokens that open every prompt, and their keys and values."""
 
@@ -103,7 +116,7 @@ def generate_batch(
     max_new_tokens: int,
     stops: set[int],
     pad: int,
-) -> list[list[int]]:
+) -> list[Continuation]:
     """Continues every prompt greedily until a stop token or `max_new_tokens`.
 
     Args:
@@ -115,7 +128,7 @@ def generate_batch(
         pad: Any token id; it is masked out.
 
     Returns:
-        New token ids of each prompt, without the stop token.
+        The continuation of each prompt.
     """
     device, size, shared = model.device, len(prompts), prefix.length
     cache = copy.deepcopy(prefix.cache)
@@ -128,6 +141,7 @@ def generate_batch(
     mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     outputs: list[list[int]] = [[] for _ in prompts]
+    log_probs: list[list[float]] = [[] for _ in prompts]
     rows, running = list(range(size)), set(range(size))  # rows of the batch, and those that have not ended
     for _ in range(max_new_tokens):
         logits = model(
@@ -139,11 +153,15 @@ def generate_batch(
             logits_to_keep=1,
         ).logits
         tokens = logits[:, -1].argmax(-1)
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            if row in running and token not in stops:
-                outputs[row].append(token)
-            else:
+        chosen = logits[:, -1].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        for row, token, log_prob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
+            if row not in running:
+                continue
+            log_probs[row].append(log_prob)
+            if token in stops:
                 running.discard(row)
+            else:
+                outputs[row].append(token)
         if not running:
             break
         ids = tokens[:, None]
@@ -154,4 +172,5 @@ def generate_batch(
             cache.batch_select_indices(kept)
             ids, mask, positions = ids[kept], mask[kept], positions[kept]
             rows = [row for row in rows if row in running]
-    return outputs
+    means = [sum(own) / max(1, len(own)) for own in log_probs]
+    return [Continuation(ids, math.exp(mean)) for ids, mean in zip(outputs, means, strict=True)]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hybrid.answers import Parsed, parse_reply, render_target, reply_tokens, target_text
 from hybrid.arms import PromptChoice, Runner, read_answer
 from hybrid.config import PromptConfig, config_from_dict
+from hybrid.generate import Continuation
 from hybrid.models import load_tokenizer
 from hybrid.pairs.align import align
 from hybrid.pairs.formats.export import as_alpaca, as_messages, as_prompt_completion, as_row, as_sharegpt
@@ -507,8 +508,8 @@ def _says(runner: Runner, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def generate(
         _: object, prompts: Sequence[object], *__: object, max_new_tokens: int, **___: object
-    ) -> list[list[int]]:
-        return [list(ids)[:max_new_tokens] for _ in prompts]
+    ) -> list[Continuation]:
+        return [Continuation(list(ids)[:max_new_tokens], 0.5) for _ in prompts]
 
     monkeypatch.setattr("hybrid.generate.generate_batch", generate)
 

@@ -9,6 +9,7 @@ import pytest
 
 from hybrid.assistant import Assistant
 from hybrid.errors import ArtefactError, ConfigError
+from hybrid.generate import Continuation
 from hybrid.retrieval.index import Index
 from hybrid.types import Answer
 
@@ -132,7 +133,9 @@ def test_a_streamed_quotation_is_read_to_the_plain_answer(
     raw = f'[2] "{quote}"\n[1] "said nobody"\nAnswer: by the sea'
     ids = assistant.runner.tokenizer(raw, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, max_new_tokens, **__: iter(ids[:max_new_tokens]))
-    monkeypatch.setattr("hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [ids[:max_new_tokens]])
+    monkeypatch.setattr(
+        "hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [Continuation(ids[:max_new_tokens], 0.5)]
+    )
     assert "".join(quoting.stream(QUESTIONS[0])) == raw
     answer = quoting.cite(QUESTIONS[0], raw)
     assert (answer.text, answer.invalid_citations, answer.abstained) == ("by the sea", 1, False)

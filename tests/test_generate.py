@@ -1,5 +1,6 @@
 """Greedy decoding: batches, shared prefixes and streams give what transformers' own generate gives."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.generate import encode_prefix, generate_batch, plan_batches, shared_prefix, stop_ids, stream_tokens
+from hybrid.likelihood import Sample, token_log_probs
 from hybrid.models import load_tokenizer
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def _generate(
     model: "PreTrainedModel", prompts: list[list[int]], *, max_new_tokens: int, stops: set[int], pad: int
 ) -> list[list[int]]:
     prefix = encode_prefix(model, prompts)
-    return generate_batch(model, prompts, prefix, max_new_tokens=max_new_tokens, stops=stops, pad=pad)
+    made = generate_batch(model, prompts, prefix, max_new_tokens=max_new_tokens, stops=stops, pad=pad)
+    return [output.ids for output in made]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_batches_share_one_prefix(model: "PreTrainedModel") -> None:
     assert prefix.length == 40
     batches = [prompts[:1], prompts[1:3], prompts[3:]]
     outputs = [generate_batch(model, batch, prefix, max_new_tokens=9, stops=set(), pad=0) for batch in batches]
-    assert [output for batch in outputs for output in batch] == [_reference(model, p, 9, []) for p in prompts]
+    assert [output.ids for batch in outputs for output in batch] == [_reference(model, p, 9, []) for p in prompts]
 
 
 def test_one_stopping_does_not_stop_the_others(model: "PreTrainedModel") -> None:
@@ -135,3 +138,16 @@ def test_the_shared_prefix_is_shared_and_leaves_a_token(prompts: list[list[int]]
     assert all(prompt[:length] == prompts[0][:length] and len(prompt) > length for prompt in prompts)
     longer = length + 1
     assert not prompts or any(len(p) <= longer or p[:longer] != prompts[0][:longer] for p in prompts)
+
+
+def test_confidence_is_the_geometric_mean_of_the_probabilities(model: "PreTrainedModel") -> None:
+    prompts = _prompts(20, [5, 11, 3])
+    free = _generate(model, prompts, max_new_tokens=8, stops=set(), pad=0)
+    stops = {free[0][2]}
+    prefix = encode_prefix(model, prompts)
+    for prompt, made in zip(
+        prompts, generate_batch(model, prompts, prefix, max_new_tokens=8, stops=stops, pad=0), strict=True
+    ):
+        written = [*made.ids, *([] if len(made.ids) == 8 else stops)]
+        (log_probs,) = token_log_probs(model, [Sample(prompt, written)])
+        assert made.confidence == pytest.approx(math.exp(math.fsum(log_probs) / len(written)), rel=1e-4)

@@ -1,6 +1,6 @@
 """The loss of a row: the model's body on all tokens, the LM head only on the rows that predict an answer token."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from hybrid.tuning.tree import ContextTree
 # Relative differences of loss and gradient that rounding explains. Two ways of computing the gradient of the same
 # samples in bfloat16 are each about 0.08 away from float32, a wrong mask or a lost factor far more than this.
 _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (3e-2, 0.4), torch.float16: (1e-2, 0.2)}
+_PARITY_PREFIX = 128
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -62,9 +63,12 @@ class Gradients(NamedTuple):
 
 
 def parity_tree(trees: Sequence[ContextTree]) -> ContextTree:
-    """Returns a small tree to compare on: two branches of the smallest tree that has several, or else the smallest."""
+    """Returns a small tree to compare on: two branches of the smallest tree that has several, or else the smallest.
+
+    Of its prefix the end is left, so that the comparison takes less memory than the training.
+    """
     smallest = min(trees, key=lambda tree: (len(tree.branches) == 1, tree.tokens))
-    return smallest._replace(branches=smallest.branches[:2])
+    return smallest._replace(prefix_ids=smallest.prefix_ids[-_PARITY_PREFIX:], branches=smallest.branches[:2])
 
 
 def separate_gradients(model: PreTrainedModel | PeftModel, tree: ContextTree) -> Gradients:
@@ -73,16 +77,14 @@ def separate_gradients(model: PreTrainedModel | PeftModel, tree: ContextTree) ->
     own = inner.config._attn_implementation
     inner.set_attn_implementation("eager")  # every architecture has it
 
-    def loss() -> Tensor:
-        total = torch.zeros((), device=inner.device)
+    def losses() -> Iterator[Tensor]:
         for branch in tree.branches:
             ids_L = torch.tensor(tree.prefix_ids + branch.prompt_ids + branch.answer_ids, device=inner.device)
             answers = len(branch.answer_ids)
             logits_NV = model(input_ids=ids_L.unsqueeze(0), use_cache=False, logits_to_keep=answers + 1).logits[0, :-1]
-            total = total + cross_entropy(logits_NV.float(), ids_L[-answers:], reduction="sum")
-        return total
+            yield cross_entropy(logits_NV.float(), ids_L[-answers:], reduction="sum")
 
-    found = _gradients(model, loss)
+    found = _gradients(model, losses)
     inner.set_attn_implementation(own)
     return found
 
@@ -92,7 +94,7 @@ def shared_gradients(
 ) -> Gradients:
     """Computes a tree as training does."""
     batch = to_device(collate((tree,)), causal_lm(model).device)
-    return _gradients(model, lambda: row_loss(model, batch, backend))
+    return _gradients(model, lambda: [row_loss(model, batch, backend)])
 
 
 def check_parity(found: Gradients, wanted: Gradients, model: PreTrainedModel | PeftModel) -> None:
@@ -122,16 +124,23 @@ def check_parity(found: Gradients, wanted: Gradients, model: PreTrainedModel | P
         )
 
 
-def _gradients(model: PreTrainedModel | PeftModel, loss: Callable[[], Tensor]) -> Gradients:
-    """Loss and gradients without dropout, at adapters that are not zero, as a zero would hide errors in them."""
+def _gradients(model: PreTrainedModel | PeftModel, losses: Callable[[], Iterable[Tensor]]) -> Gradients:
+    """The sum of losses and of their gradients, one after another to save memory.
+
+    They are computed without dropout and at adapters that are not zero, as a zero would hide errors in them.
+    """
     training = model.training
     model.eval()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    total = 0.0
+    gradients = [torch.zeros_like(parameter) for parameter in trained]
     with _stirred(model):
-        value = loss()
-        gradients = torch.autograd.grad(value, trained)
+        for loss in losses():
+            for gradient, part in zip(gradients, torch.autograd.grad(loss, trained), strict=True):
+                gradient += part
+            total += loss.item()
     model.train(training)
-    return Gradients(value.item(), list(gradients))
+    return Gradients(total, gradients)
 
 
 @contextmanager

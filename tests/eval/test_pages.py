@@ -100,7 +100,16 @@ def reply(rng: Random, question: Question, number: int, arm: str, hostile: str) 
             )
     text = f"{said} {hostile}".strip() if rng.random() < 0.05 else said
     return Reply(
-        question.id, text, False, documents, contexts, seconds, citations, tokens_in=60 + 200 * len(shown), tokens_out=9
+        question.id,
+        text,
+        False,
+        documents,
+        contexts,
+        seconds,
+        citations,
+        tokens_in=60 + 200 * len(shown),
+        tokens_out=9,
+        confidence=min(0.99, rng.random() + 0.3 * (question.answerable and said.startswith(str(number)))),
     )
 
 
@@ -221,7 +230,17 @@ def test_every_figure_is_there_and_named_once(data: dict[str, Any]) -> None:
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     assert {name for pair in names for name in pair.split()} <= set(ids)
-    for key in ("bars-f1", "differences", "latency", "price", "causes", "retrieval", "coverage", "refusals"):
+    for key in (
+        "bars-f1",
+        "differences",
+        "latency",
+        "price",
+        "causes",
+        "retrieval",
+        "coverage",
+        "confidence",
+        "refusals",
+    ):
         assert f"{key}-title {key}-desc" in names
     assert "robustness-answer-title robustness-answer-desc" in names
     assert "robustness-refuse-title robustness-refuse-desc" in names

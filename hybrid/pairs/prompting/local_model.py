@@ -65,7 +65,7 @@ class LocalModel:
                 stops=stops,
                 pad=int(tokenizer.pad_token_id or 0),
             )
-            for place, output in zip(places, outputs, strict=True):
+            for place, (output, _) in zip(places, outputs, strict=True):
                 text = str(tokenizer.decode(output, skip_special_tokens=True))
                 is_cut = len(output) == self._max_new_tokens
                 yield Reply(place, text, len(encoded[place]), len(output), "length" if is_cut else "stop")
