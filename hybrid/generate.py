@@ -143,6 +143,8 @@ def generate_batch(
     outputs: list[list[int]] = [[] for _ in prompts]
     log_probs: list[list[float]] = [[] for _ in prompts]
     rows, running = list(range(size)), set(range(size))  # rows of the batch, and those that have not ended
+    # As a tensor: the slice that a number gives is not contiguous, and a frozen LM head is then copied for every row.
+    last = torch.tensor([-1], device=device)
     for _ in range(max_new_tokens):
         logits = model(
             input_ids=ids,
@@ -150,7 +152,7 @@ def generate_batch(
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last,
         ).logits
         tokens = logits[:, -1].argmax(-1)
         chosen = logits[:, -1].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]

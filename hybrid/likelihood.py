@@ -54,8 +54,10 @@ def _batch(model: PreTrainedModel, samples: Sequence[Sample]) -> list[list[float
     ids = torch.tensor([[0] * (width - len(text)) + text for text in texts], device=model.device)
     mask = torch.tensor([[0] * (width - len(text)) + [1] * len(text) for text in texts], device=model.device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
+    # As a tensor: the slice that a number gives is not contiguous, and a frozen LM head is then copied for every row.
+    kept = torch.arange(-longest - 1, 0, device=model.device)
     logits = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=longest + 1
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
     ).logits[:, :-1]
     values = logits.float().log_softmax(-1).gather(2, ids[:, -longest:, None])[..., 0]
     return [row[longest - len(sample.target) :].tolist() for row, sample in zip(values, samples, strict=True)]
