@@ -151,3 +151,16 @@ def test_confidence_is_the_geometric_mean_of_the_probabilities(model: "PreTraine
         written = [*made.ids, *([] if len(made.ids) == 8 else stops)]
         (log_probs,) = token_log_probs(model, [Sample(prompt, written)])
         assert made.confidence == pytest.approx(math.exp(math.fsum(log_probs) / len(written)), rel=1e-4)
+
+
+def test_the_lm_head_reads_contiguous_rows(model: "PreTrainedModel") -> None:
+    """Or a frozen head is copied for every row of the batch: gigabytes with a large vocabulary."""
+    seen: list[bool] = []
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    prompts = _prompts(0, [9, 17, 12])
+    _generate(model, prompts, max_new_tokens=2, stops=set(), pad=0)
+    token_log_probs(model, [Sample(prompt[:-3], prompt[-3:]) for prompt in prompts])
+    hook.remove()
+    assert len(seen) == 3
+    assert all(seen)
