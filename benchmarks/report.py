@@ -34,9 +34,21 @@ def header(command: str, versions: Mapping[str, str]) -> Row:
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "machine": machine(),
         "versions": dict(versions),
     }
+
+
+def commit() -> str | None:
+    """The commit of this file, with a `+` where files differ from it; None outside a repository."""
+    here = Path(__file__).resolve().parent
+    asked = [["git", "rev-parse", "--short=10", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
+    try:
+        found = [subprocess.run(call, cwd=here, capture_output=True, text=True, check=True).stdout for call in asked]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0].strip() + ("+" if found[1].strip() else "")
 
 
 def machine() -> str:

@@ -50,7 +50,7 @@ def describe(name: str, result: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{stage} {round(spent):,}" for stage, spent in stages.items())
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     sentences = (
-        f"[Figures](../benchmarks/results/{name}.json) of {result['date']}.",
+        f"[Figures](../benchmarks/results/{name}.json) of {result['date']}, commit {result['commit']}.",
         f"{split['train']:,} questions to learn from, {split['test']:,} put aside, of which {asked} were asked.",
         f"{facts['Documents']}; {facts['Context']} shown; {facts['Training pairs']}; seed {facts['Seed']}.",
         f"{facts['Model']} and {facts['Embedding model']} on {result['machine']}:",

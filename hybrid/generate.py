@@ -140,8 +140,7 @@ def generate_batch(
     ids = torch.tensor([[pad] * (width - len(tail)) + tail for tail in tails], device=device)
     mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails], device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    outputs: list[list[int]] = [[] for _ in prompts]
-    log_probs: list[list[float]] = [[] for _ in prompts]
+    written: list[list[tuple[int, float]]] = [[] for _ in prompts]  # tokens, the stop among them, and log-probabilities
     rows, running = list(range(size)), set(range(size))  # rows of the batch, and those that have not ended
     # As a tensor: the slice that a number gives is not contiguous, and a frozen LM head is then copied for every row.
     last = torch.tensor([-1], device=device)
@@ -157,13 +156,10 @@ def generate_batch(
         tokens = logits[:, -1].argmax(-1)
         chosen = logits[:, -1].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         for row, token, log_prob in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
-            if row not in running:
-                continue
-            log_probs[row].append(log_prob)
+            if row in running:
+                written[row].append((token, log_prob))
             if token in stops:
                 running.discard(row)
-            else:
-                outputs[row].append(token)
         if not running:
             break
         ids = tokens[:, None]
@@ -174,5 +170,9 @@ def generate_batch(
             cache.batch_select_indices(kept)
             ids, mask, positions = ids[kept], mask[kept], positions[kept]
             rows = [row for row in rows if row in running]
-    means = [sum(own) / max(1, len(own)) for own in log_probs]
-    return [Continuation(ids, math.exp(mean)) for ids, mean in zip(outputs, means, strict=True)]
+    return [_continuation(own, stops) for own in written]
+
+
+def _continuation(written: Sequence[tuple[int, float]], stops: set[int]) -> Continuation:
+    mean = sum(log_prob for _, log_prob in written) / max(1, len(written))
+    return Continuation([token for token, _ in written if token not in stops], math.exp(mean))

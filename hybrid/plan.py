@@ -71,7 +71,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peak memory in MiB by what it is for; `activations` and `work` are estimates."""
+    """Peak memory in MiB by what it is for; `activations` and `work` are estimates.
+
+    `loading` is what the files take above all this while they are read; 0 where training takes more.
+    """
 
     base: float
     adapter: float
@@ -80,11 +83,13 @@ class Memory:
     activations: float
     work: float
     runtime: float
+    loading: float = 0.0
 
     @property
     def total(self) -> float:
         """The sum."""
-        return self.base + self.adapter + self.gradients + self.optimiser + self.activations + self.work + self.runtime
+        trained = self.adapter + self.gradients + self.optimiser
+        return self.base + trained + self.activations + self.work + self.runtime + self.loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,11 @@ def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: M
     parts = {name: value / 2**20 for name, value in fixed.items()} | {"runtime": machine.runtime_mb}
     row = RowSize(work.row_tokens, work.copied_keys if machine.device == "cpu" else 0)
     choice = choose_checkpointing(shape, row, tune, width, HEADROOM * machine.free_mb - sum(parts.values()))
-    return Memory(activations=choice.needed_mb, **parts), choice.checkpointing
+    memory = Memory(activations=choice.needed_mb, **parts)
+    if machine.device == "cpu":  # the files are mapped, and what is mapped counts
+        read = machine.runtime_mb + (shape.parameters * width + shape.stored_bytes) / 2**20
+        memory = replace(memory, loading=max(0.0, read - memory.total))
+    return memory, choice.checkpointing
 
 
 def estimate_flops(shape: Shape, work: Workload, tune: TuneSettings, checkpointing: Recompute = "none") -> float:

@@ -20,7 +20,7 @@ from hybrid.tuning.tree import ContextTree
 # Relative differences of loss and gradient that rounding explains. Two ways of computing the gradient of the same
 # samples in bfloat16 are each about 0.08 away from float32, a wrong mask or a lost factor far more than this.
 _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (3e-2, 0.4), torch.float16: (1e-2, 0.2)}
-_PARITY_PREFIX = 128
+_PARITY_PREFIX = 32
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class Shape:
         query: Heads times head size.
         key: Key-value heads times head size.
         vocabulary: Size of the vocabulary.
+        stored_bytes: Size of the tensors in the files.
     """
 
     parameters: int
@@ -47,6 +48,7 @@ class Shape:
     query: int
     key: int
     vocabulary: int
+    stored_bytes: int = 0
 
 
 def load_shape(folder: Path) -> Shape:
@@ -56,15 +58,18 @@ def load_shape(folder: Path) -> Shape:
         ModelError: A file is missing or damaged, or lacks a size.
     """
     tensors: dict[str, tuple[int, ...]] = {}
+    size = 0
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         for file in sorted(folder.glob("*.safetensors")):
             with file.open("rb") as opened:
                 header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-            tensors |= {name: tuple(value["shape"]) for name, value in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+            stored = {name: value for name, value in header.items() if name != "__metadata__"}
+            tensors |= {name: tuple(value["shape"]) for name, value in stored.items()}
+            size += sum(value["data_offsets"][1] - value["data_offsets"][0] for value in stored.values())
+    except (OSError, ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
         raise ModelError(f"the model in {folder} cannot be read: {error}") from error
-    return read_shape(config, tensors)
+    return replace(read_shape(config, tensors), stored_bytes=size)
 
 
 def read_shape(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Shape:

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,11 +185,8 @@ def tune(
     choice = plan_memory(model, model_path, rows, settings)
     chosen = replace(settings, checkpointing=choice.checkpointing)
     last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
-    sample = parity_tree(trees)
-    reference = separate_gradients(model, sample)
     with ExitStack() as stack:
-        kernels = stack.enter_context(fast_paths(model, chosen))
-        check_parity(shared_gradients(model, sample, settings.attention), reference, model)
+        kernels = stack.enter_context(_checked_paths(model, trees, chosen))
         arguments = training_arguments(replace(settings, epochs=1.0), seed, checkpoints, len(first), len(trees))
         arguments.train_sampling_strategy = "sequential"  # the rows of all epochs lie behind each other, shuffled
         trainer = _trainer(model, arguments, rows, settings.attention)
@@ -213,6 +210,19 @@ def tune(
         weights=weights,
         dtype=dtype_name(dtype),
     )
+
+
+@contextmanager
+def _checked_paths(
+    model: PreTrainedModel | PeftModel, trees: Sequence[ContextTree], settings: TuneSettings
+) -> Iterator[dict[str, str]]:
+    """Has the model run on the fast paths inside the block, once they were held against separate samples."""
+    sample = parity_tree(trees)
+    reference = separate_gradients(model, sample)
+    with fast_paths(model, settings) as kernels:
+        check_parity(shared_gradients(model, sample, settings.attention), reference, model)
+        del reference  # as large as the trained parameters
+        yield kernels
 
 
 def _trees(examples: Iterable[Example], settings: TuneSettings) -> list[ContextTree]:

@@ -29,6 +29,7 @@ def result() -> dict[str, Any]:
     return {
         "command": "python benchmarks/real_data.py squad",
         "date": "2026-01-01",
+        "commit": "0123456789",
         "machine": "a machine",
         "seconds": 4000,
         "peak_memory_mb": 5000,
@@ -76,4 +77,4 @@ def test_a_result_that_is_not_there(script: ModuleType, tmp_path: Path) -> None:
 def test_the_page_is_up_to_date(script: ModuleType) -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert script.render(page) == page
-    assert page.count("<!-- end -->") >= 4
+    assert "<!-- end -->" in page
