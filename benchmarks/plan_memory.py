@@ -54,7 +54,7 @@ def main() -> None:
 
 def measure(folder: Path, settings: list[str]) -> report.Row:
     """The estimate and the peak for these settings."""
-    planned = _run("plan", folder, settings)["total_mb"]
+    planned = _run("plan", folder, settings)["peak_mb"]
     _run("tune", folder, [*settings, _EPOCHS])
     manifest = json.loads((folder / ".hybrid" / "adapters" / "hybrid" / "manifest.json").read_text(encoding="utf-8"))
     measured = manifest["peak_memory_mb"]

@@ -18,7 +18,9 @@ from report import RESULTS
 from hybrid.eval.labels import label
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
-_BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+): (?P<measures>[\w, ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(?P<head><!-- (?P<name>[\w-]+): (?P<measures>[\w, ]+) -->\n)(?:(?!<!--).)*(?P<end><!-- end -->)", re.DOTALL
+)
 _BASELINE = "rag"
 
 
@@ -32,7 +34,8 @@ def render(page: str, results: Path = RESULTS) -> str:
 
     Raises:
         OSError: There is no result of a name.
-        KeyError: A result lacks a measure.
+        KeyError: No arm of a result has a measure.
+        ValueError: A table has no end.
     """
 
     def block(found: re.Match[str]) -> str:
@@ -40,7 +43,10 @@ def render(page: str, results: Path = RESULTS) -> str:
         measures = [name.strip() for name in found["measures"].split(",")]
         return f"{found['head']}{describe(found['name'], result)}\n\n{table(result, measures)}\n{found['end']}"
 
-    return _BLOCK.sub(block, page)
+    made, tables = _BLOCK.subn(block, page)
+    if 2 * tables != page.count("<!--"):
+        raise ValueError(f"{page.count('<!--')} marks, but {tables} tables from a name to its end")
+    return made
 
 
 def describe(name: str, result: Mapping[str, Any]) -> str:
@@ -52,7 +58,8 @@ def describe(name: str, result: Mapping[str, Any]) -> str:
     sentences = (
         f"[Figures](../benchmarks/results/{name}.json) of {result['date']}, commit {result['commit']}.",
         f"{split['train']:,} questions to learn from, {split['test']:,} put aside, of which {asked} were asked.",
-        f"{facts['Documents']}; {facts['Context']} shown; {facts['Training pairs']}; seed {facts['Seed']}.",
+        f"{facts['Documents']}; search {facts['Search']}, {facts['Context']} shown; {facts['Training pairs']};",
+        f"seed {facts['Seed']}.",
         f"{facts['Model']} and {facts['Embedding model']} on {result['machine']}:",
         f"{result['seconds']:,} s ({seconds}), {result['peak_memory_mb']:,} MB at most. {versions}.",
     )
@@ -61,6 +68,8 @@ def describe(name: str, result: Mapping[str, Any]) -> str:
 
 def table(result: Mapping[str, Any], measures: Sequence[str]) -> str:
     """The arms in Markdown."""
+    if missing := [name for name in measures if not any(name in arm["scores"] for arm in result["arms"])]:
+        raise KeyError(f"no arm has {', '.join(missing)}")
     names = [label(measure).name for measure in measures]
     heads = ["arm", *names, "s/question", f"{names[0]} against rag"]
     lines = [heads, ["---", *["--:"] * (len(measures) + 1), "---"]]

@@ -150,11 +150,13 @@ def confidence(data: Data) -> Figure:
     title = "Answering only when sure"
     told = label(data["metric"])
     known = data.get("confidence") or []
+    missing = sorted({arm["name"] for arm in data["arms"]} - {own["arm"] for own in known})
     worth = ", ".join(f"{own['arm']} {own['auroc']:.2f}" for own in known if own["auroc"] is not None)
     caption = (
         "To the left: only the answers with the highest probability of their words. A line that falls to the right: "
         "confidence tells good answers from bad ones. "
         + (f"Chance that a right answer has more of it than a wrong one: {worth}." if worth else "")
+        + (f" Not known for every answer of {', '.join(missing)}." if known and missing else "")
     )
     lines = [Line(own["arm"], tuple((p["coverage"], p["precision"]) for p in own["curve"])) for own in known]
     if not lines:

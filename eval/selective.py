@@ -41,7 +41,7 @@ class Selective(NamedTuple):
 
 
 def selective(comparison: Comparison) -> list[Selective]:
-    """Measures every arm whose answers all have a confidence.
+    """Measures every arm that has answers, all of them with a confidence.
 
     Refusals and failures are no answers. Answering an unanswerable question scores 0.
     """

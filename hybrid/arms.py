@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from tqdm import tqdm
@@ -23,6 +25,7 @@ from hybrid.types import Answer, Citation, Hit, Question
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from hybrid.generate import Continuation
 
 # A model that was shown examples may go on to ask itself the next question: there its answer ends.
 NEXT_QUESTION = "\nQuestion:"
@@ -248,7 +251,7 @@ class Runner:
                         self._reply(questions[place], hits[place], encoded[place][1], output.ids, seconds),
                         tokens_in=len(encoded[place][0]),
                         tokens_out=len(output.ids),
-                        confidence=output.confidence,
+                        confidence=self._confidence(output),
                     )
                     for place, output in zip(places, outputs, strict=True)
                 ]
@@ -256,6 +259,15 @@ class Runner:
                 replies |= {reply.question_id: reply for reply in fresh}
                 bar.update(len(places))
         return [replies[question.id] for question in questions]
+
+    def _confidence(self, output: Continuation) -> float | None:
+        """Geometric mean of the probabilities of the tokens, up to where the answer ends; None if they overflowed."""
+        ids, log_probs = output
+        ends = (n for n in range(len(ids) + 1) if NEXT_QUESTION in self.tokenizer.decode(ids[:n]))
+        if NEXT_QUESTION in self.tokenizer.decode(ids):
+            log_probs = log_probs[: next(ends)]
+        mean = fmean(log_probs) if log_probs else 0.0
+        return math.exp(mean) if math.isfinite(mean) else None
 
     def _reply(
         self,

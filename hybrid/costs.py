@@ -12,7 +12,6 @@ from hybrid.config import ArmConfig
 from hybrid.eval.comparison import Reply
 
 _CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +92,15 @@ def reset_peak_memory() -> bool:
     return True
 
 
-def peak_memory_mb() -> float | None:
+def peak_memory_mb() -> float:
     """Most memory held since `reset_peak_memory`: of the GPU, else of this process."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        values = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").split("\n") if ":" in line)
-        return int(values["VmHWM"].split()[0]) / 1024
-    except (OSError, KeyError, ValueError):
-        return None
+    from hybrid.tuning.memory import peak_memory_mb as of_process
+
+    return of_process()
 
 
 def _mean(counts: Sequence[int]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,11 +63,11 @@ class Continuation(NamedTuple):
 
     Attributes:
         ids: Token ids, without the stop token.
-        confidence: Geometric mean of the probabilities of these tokens and of the stop token, if it came to one.
+        log_probs: Natural logarithms of their probabilities, and of the stop token's, if it came to one.
     """
 
     ids: list[int]
-    confidence: float
+    log_probs: list[float]
 
 
 class Prefix(NamedTuple):
@@ -174,5 +173,4 @@ def generate_batch(
 
 
 def _continuation(written: Sequence[tuple[int, float]], stops: set[int]) -> Continuation:
-    mean = sum(log_prob for _, log_prob in written) / max(1, len(written))
-    return Continuation([token for token, _ in written if token not in stops], math.exp(mean))
+    return Continuation([token for token, _ in written if token not in stops], [log_prob for _, log_prob in written])

@@ -73,7 +73,8 @@ class Machine:
 class Memory:
     """Peak memory in MiB by what it is for; `activations` and `work` are estimates.
 
-    `loading` is what the files take above all this while they are read; 0 where training takes more.
+    `loading` is what the mapped files take above all this while they are read; 0 where training takes more. The system
+    takes these pages back when memory is short, so that they do not decide what fits.
     """
 
     base: float
@@ -87,9 +88,13 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The sum."""
-        trained = self.adapter + self.gradients + self.optimiser
-        return self.base + trained + self.activations + self.work + self.runtime + self.loading
+        """What must fit."""
+        return self.base + self.adapter + self.gradients + self.optimiser + self.activations + self.work + self.runtime
+
+    @property
+    def peak(self) -> float:
+        """What a monitor of processes will show at most."""
+        return self.total + self.loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +206,10 @@ def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: M
     row = RowSize(work.row_tokens, work.copied_keys if machine.device == "cpu" else 0)
     choice = choose_checkpointing(shape, row, tune, width, HEADROOM * machine.free_mb - sum(parts.values()))
     memory = Memory(activations=choice.needed_mb, **parts)
-    if machine.device == "cpu":  # the files are mapped, and what is mapped counts
-        read = machine.runtime_mb + (shape.parameters * width + shape.stored_bytes) / 2**20
+    # Weights that are stored as they are computed with stay mapped, and are counted already.
+    is_converted = packed or shape.stored_bytes != shape.parameters * width
+    if machine.device == "cpu" and is_converted:
+        read = machine.runtime_mb + memory.base + shape.stored_bytes / 2**20
         memory = replace(memory, loading=max(0.0, read - memory.total))
     return memory, choice.checkpointing
 

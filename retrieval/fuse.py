@@ -11,26 +11,35 @@ class Nearest(NamedTuple):
     scores: tuple[float, ...]
 
 
-def fuse(rankings: Sequence[Nearest], k: int) -> Nearest:
-    """Finds the `k` passages with the highest mean of relative scores.
+class Ranking(NamedTuple):
+    """A ranking to be fused.
 
-    A ranking gives its best passage 1, its last one 0 and the others what lies between in proportion to their scores;
-    a passage that it does not name has 0. Rankings whose scores say nothing, all being equal, give everything 1.
-    Weighing scores keeps more of what rankings know than weighing ranks does (Bruch, Gai and Ingber 2023).
+    Attributes:
+        nearest: The best passages.
+        low: The score that is worth nothing.
+        high: The score that is worth everything.
+    """
 
-    >>> fuse([Nearest((7, 4, 9), (0.8, 0.5, 0.2)), Nearest((4, 1), (12.0, 3.0))], 2)
-    Nearest(positions=(4, 7), scores=(0.75, 0.5))
+    nearest: Nearest
+    low: float
+    high: float
+
+
+def fuse(rankings: Sequence[Ranking]) -> Nearest:
+    """Ranks the passages that any ranking names by the mean of their relative scores, from 0 to 1.
+
+    A passage that a ranking does not name has 0 there. Weighing scores keeps more of what rankings know than weighing
+    ranks does (Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval").
+
+    >>> dense, words = Nearest((7, 4, 9), (0.8, 0.5, 0.2)), Nearest((4, 1), (12.0, 3.0))
+    >>> fuse([Ranking(dense, 0.2, 0.8), Ranking(words, 0.0, 12.0)])
+    Nearest(positions=(4, 7, 1, 9), scores=(0.75, 0.5, 0.125, 0.0))
     """
     totals: dict[int, float] = {}
-    for ranking in rankings:
-        for position, score in zip(ranking.positions, _relative(ranking.scores), strict=True):
-            totals[position] = totals.get(position, 0.0) + score / len(rankings)
-    best = sorted(totals, key=lambda position: (-totals[position], position))[:k]
+    for nearest, low, high in rankings:
+        span = max(high - low, 1e-12)
+        for position, score in zip(*nearest, strict=True):
+            relative = min(1.0, max(0.0, (score - low) / span))
+            totals[position] = totals.get(position, 0.0) + relative / len(rankings)
+    best = sorted(totals, key=lambda position: (-totals[position], position))
     return Nearest(tuple(best), tuple(totals[position] for position in best))
-
-
-def _relative(scores: Sequence[float]) -> list[float]:
-    if not scores:
-        return []
-    low, high = min(scores), max(scores)
-    return [(score - low) / (high - low) if high > low else 1.0 for score in scores]

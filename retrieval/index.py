@@ -138,10 +138,6 @@ class Index:
         best = np.argsort(-scores, kind="stable")[:k]
         return Nearest(tuple(map(int, positions[best])), tuple(map(float, scores[best])))
 
-    def by_words(self, question: str, k: int) -> Nearest:
-        """Find the `k` chunks, or all that share a word with the question if there are fewer, by BM25."""
-        return self._bm25.search(question, k)
-
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {chunk.id: position for position, chunk in enumerate(self.chunks)}
@@ -155,7 +151,8 @@ class Index:
         return index
 
     @cached_property
-    def _bm25(self) -> Bm25:
+    def bm25(self) -> Bm25:
+        """Search by words, made by the first use."""
         return Bm25([passage_text(chunk) for chunk in self.chunks])
 
 

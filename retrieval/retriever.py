@@ -5,12 +5,14 @@ from typing import Protocol
 
 from hybrid.errors import ArtefactError
 from hybrid.retrieval.embed import Embedder
-from hybrid.retrieval.fuse import Nearest, fuse
+from hybrid.retrieval.fuse import Nearest, Ranking, fuse
 from hybrid.retrieval.index import Index
 from hybrid.types import Hit, Search
 
-# Chunks that vectors and words each propose to be fused.
+# Chunks that vectors and words each propose to be fused; the rest comes behind, by its vectors.
 _PROPOSED = 100
+# A best match by words counts fully if it has this share of the most that the question allows.
+_GOOD_MATCH = 0.1
 
 
 class Searcher(Protocol):
@@ -57,7 +59,7 @@ class Retriever:
             return []
         depth = k if self.by == "dense" else max(k, _PROPOSED)
         dense = self.index.nearest(self.embedder.embed_questions(questions), depth)
-        return [self._hits(self._ranked(question, found, k)) for question, found in zip(questions, dense, strict=True)]
+        return [self._hits(self._ranked(question, found), k) for question, found in zip(questions, dense, strict=True)]
 
     def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` chunks most similar to each of the given ones, which is not among its own neighbours.
@@ -71,16 +73,24 @@ class Retriever:
         found = self.index.nearest(self.index.vectors[positions], k + 1)
         return [self._hits(_without(nearest, own), k) for nearest, own in zip(found, positions, strict=True)]
 
-    def _ranked(self, question: str, dense: Nearest, k: int) -> Nearest:
+    def _ranked(self, question: str, dense: Nearest) -> Nearest:
         if self.by == "dense":
             return dense
-        sharing = self.index.by_words(question, max(k, _PROPOSED))
-        if self.by == "fused":
-            return fuse([dense, sharing], k)
-        shared = set(sharing.positions)
-        others = [position for position in dense.positions if position not in shared]
-        scores = (*sharing.scores, *[0.0] * len(others))
-        return Nearest((*sharing.positions, *others)[:k], scores[:k])
+        words = self.index.bm25.search(question, _PROPOSED)
+        first = words if self.by == "bm25" else self._fused(question, dense, words)
+        named = set(first.positions)
+        others = [position for position in dense.positions if position not in named]
+        return Nearest((*first.positions, *others), (*first.scores, *[0.0] * len(others)))
+
+    def _fused(self, question: str, dense: Nearest, words: Nearest) -> Nearest:
+        proposed = Nearest(dense.positions[:_PROPOSED], dense.scores[:_PROPOSED])
+        rankings = [Ranking(proposed, proposed.scores[-1], proposed.scores[0])]
+        if words.scores:
+            # Of many matches the last is worth nothing, so that it does not matter where their list is cut.
+            low = words.scores[-1] if len(words.scores) == _PROPOSED else 0.0
+            good = _GOOD_MATCH * self.index.bm25.most(question)
+            rankings.append(Ranking(words, low, max(words.scores[0], good)))
+        return fuse(rankings)
 
     def _hits(self, nearest: Nearest, k: int | None = None) -> list[Hit]:
         ranked = enumerate(zip(nearest.positions[:k], nearest.scores[:k], strict=True), start=1)

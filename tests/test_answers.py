@@ -1,5 +1,6 @@
 """Styles of answers: what is trained can be read again, numbers follow the prompt, and only what holds is cited."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -509,7 +510,7 @@ def _says(runner: Runner, reply: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(
         _: object, prompts: Sequence[object], *__: object, max_new_tokens: int, **___: object
     ) -> list[Continuation]:
-        return [Continuation(list(ids)[:max_new_tokens], 0.5) for _ in prompts]
+        return [Continuation(list(ids)[:max_new_tokens], [-0.5]) for _ in prompts]
 
     monkeypatch.setattr("hybrid.generate.generate_batch", generate)
 
@@ -554,3 +555,13 @@ def test_nfd_quotes_are_found() -> None:
     chunk = _chunk("d", unicodedata.normalize("NFD", "Der Löwe schläft."))
     assert align("Der Löwe schläft", chunk.text)
     assert parse_reply('[1] "Der Löwe schläft"\nAnswer: Löwe', [chunk], QUOTED).invalid == 0
+
+
+def test_confidence_ends_where_the_answer_ends(runner: Runner) -> None:
+    ids = list(runner.tokenizer("Manhattan\nQuestion: and then?", add_special_tokens=False)["input_ids"])
+    cut = next(n for n in range(len(ids) + 1) if "\nQuestion:" in runner.tokenizer.decode(ids[:n]))
+    assert cut < len(ids)
+    log_probs = [-0.1] * cut + [-9.0] * (len(ids) + 1 - cut)
+    assert runner._confidence(Continuation(ids, log_probs)) == pytest.approx(math.exp(-0.1))
+    assert runner._confidence(Continuation(ids[:2], [-0.2, -0.4, -0.6])) == pytest.approx(math.exp(-0.4))
+    assert runner._confidence(Continuation(ids[:2], [-0.2, math.nan])) is None

@@ -134,7 +134,7 @@ def test_a_streamed_quotation_is_read_to_the_plain_answer(
     ids = assistant.runner.tokenizer(raw, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, max_new_tokens, **__: iter(ids[:max_new_tokens]))
     monkeypatch.setattr(
-        "hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [Continuation(ids[:max_new_tokens], 0.5)]
+        "hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [Continuation(ids[:max_new_tokens], [-0.5])]
     )
     assert "".join(quoting.stream(QUESTIONS[0])) == raw
     answer = quoting.cite(QUESTIONS[0], raw)

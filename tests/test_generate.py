@@ -1,6 +1,5 @@
 """Greedy decoding: batches, shared prefixes and streams give what transformers' own generate gives."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +139,7 @@ def test_the_shared_prefix_is_shared_and_leaves_a_token(prompts: list[list[int]]
     assert not prompts or any(len(p) <= longer or p[:longer] != prompts[0][:longer] for p in prompts)
 
 
-def test_confidence_is_the_geometric_mean_of_the_probabilities(model: "PreTrainedModel") -> None:
+def test_log_probabilities_are_those_of_the_tokens(model: "PreTrainedModel") -> None:
     prompts = _prompts(20, [5, 11, 3])
     free = _generate(model, prompts, max_new_tokens=8, stops=set(), pad=0)
     stops = {free[0][2]}
@@ -150,7 +149,7 @@ def test_confidence_is_the_geometric_mean_of_the_probabilities(model: "PreTraine
     ):
         written = [*made.ids, *([] if len(made.ids) == 8 else stops)]
         (log_probs,) = token_log_probs(model, [Sample(prompt, written)])
-        assert made.confidence == pytest.approx(math.exp(math.fsum(log_probs) / len(written)), rel=1e-4)
+        assert made.log_probs == pytest.approx(log_probs, rel=1e-4)
 
 
 def test_the_lm_head_reads_contiguous_rows(model: "PreTrainedModel") -> None:

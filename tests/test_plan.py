@@ -98,7 +98,18 @@ def test_memory_of_known_numbers() -> None:
     assert memory.runtime == 600
     layer = 4 * (4 * 576 + 3 * 576 + 2 * 192 * 5 + 3 * 1536 + 16 * 7)
     assert memory.activations == pytest.approx(31 * layer * 1000 / 2**20)
-    assert memory.total == pytest.approx(sum(getattr(memory, name) for name in memory.__slots__))
+    assert memory.total == pytest.approx(sum(getattr(memory, name) for name in memory.__slots__ if name != "loading"))
+
+
+def test_files_count_while_they_are_converted() -> None:
+    short = replace(WORK, row_tokens=1, copied_keys=0)
+    settings, stored = TuneSettings(method="lora"), replace(SMOL, stored_bytes=134_515_008 * 4)
+    same, _ = estimate_memory(stored, short, replace(settings, dtype="float32"), CPU)
+    assert same.loading == 0, "what is stored as it is computed with stays where it is"
+    converted, _ = estimate_memory(stored, short, settings, replace(CPU, dtype="bfloat16"))
+    assert converted.peak == pytest.approx(600 + 134_515_008 * (2 + 4) / 2**20)
+    assert converted.total == pytest.approx(converted.peak - converted.loading)
+    assert estimate_memory(stored, short, settings, replace(CPU, dtype="bfloat16", device="cuda"))[0].loading == 0
 
 
 def test_packed_weights_take_half_a_byte() -> None:
@@ -181,7 +192,8 @@ def test_the_command_prints_one_json_object(toy_project: "Project", hybrid_comma
     done = hybrid_command("plan", "--project", toy_project.folder, "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    assert plan["total_mb"] == pytest.approx(sum(plan["memory"].values()))
+    assert plan["peak_mb"] == pytest.approx(sum(plan["memory"].values()))
+    assert plan["peak_mb"] >= plan["total_mb"]
     assert plan["choice"]["start"] == "instruct"
     assert plan["drafts"]["missing"] == plan["drafts"]["chunks"] > 0
     shown = hybrid_command("plan", "--project", toy_project.folder)

@@ -20,7 +20,6 @@ from hybrid.tuning.tree import ContextTree
 # Relative differences of loss and gradient that rounding explains. Two ways of computing the gradient of the same
 # samples in bfloat16 are each about 0.08 away from float32, a wrong mask or a lost factor far more than this.
 _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (3e-2, 0.4), torch.float16: (1e-2, 0.2)}
-_PARITY_PREFIX = 32
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -62,13 +61,21 @@ class Gradients(NamedTuple):
     parameters: list[Tensor]
 
 
-def parity_tree(trees: Sequence[ContextTree]) -> ContextTree:
+def parity_tree(trees: Sequence[ContextTree], model: PreTrainedModel | PeftModel) -> ContextTree:
     """Returns a small tree to compare on: two branches of the smallest tree that has several, or else the smallest.
 
-    Of its prefix the end is left, so that the comparison takes less memory than the training.
+    Of what its answers follow the end is left, so that the comparison takes less memory than the training: enough to
+    leave the sliding window, if the tree does, and on a GPU to fill several tiles of the kernels.
     """
     smallest = min(trees, key=lambda tree: (len(tree.branches) == 1, tree.tokens))
-    return smallest._replace(prefix_ids=smallest.prefix_ids[-_PARITY_PREFIX:], branches=smallest.branches[:2])
+    inner = causal_lm(model)
+    least = 32 if inner.device.type == "cpu" else 320
+    window = getattr(inner.config, "sliding_window", None) or 0
+    left = max(least, window + 16 if window < smallest.tokens else 0)
+    branches = smallest.branches[:2]
+    if len(branches) == 1:  # then nothing is shared
+        branches = (branches[0]._replace(prompt_ids=branches[0].prompt_ids[-left:]),)
+    return smallest._replace(prefix_ids=smallest.prefix_ids[-left:], branches=branches)
 
 
 def separate_gradients(model: PreTrainedModel | PeftModel, tree: ContextTree) -> Gradients:
@@ -133,11 +140,13 @@ def _gradients(model: PreTrainedModel | PeftModel, losses: Callable[[], Iterable
     model.eval()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = 0.0
-    gradients = [torch.zeros_like(parameter) for parameter in trained]
+    gradients: list[Tensor] = []
     with _stirred(model):
         for loss in losses():
-            for gradient, part in zip(gradients, torch.autograd.grad(loss, trained), strict=True):
+            parts = list(torch.autograd.grad(loss, trained))
+            for gradient, part in zip(gradients, parts, strict=bool(gradients)):
                 gradient += part
+            gradients = gradients or parts
             total += loss.item()
     model.train(training)
     return Gradients(total, gradients)

@@ -217,7 +217,7 @@ def _checked_paths(
     model: PreTrainedModel | PeftModel, trees: Sequence[ContextTree], settings: TuneSettings
 ) -> Iterator[dict[str, str]]:
     """Has the model run on the fast paths inside the block, once they were held against separate samples."""
-    sample = parity_tree(trees)
+    sample = parity_tree(trees, model)
     reference = separate_gradients(model, sample)
     with fast_paths(model, settings) as kernels:
         check_parity(shared_gradients(model, sample, settings.attention), reference, model)

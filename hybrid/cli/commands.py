@@ -244,7 +244,7 @@ def plan(options: Namespace) -> None:
 
     made = plan_project(Project.open(options.project, options.set))
     if options.json:
-        _print_json({**asdict(made), "total_mb": made.memory.total})
+        _print_json({**asdict(made), "total_mb": made.memory.total, "peak_mb": made.memory.peak})
     else:
         print(format_plan(made))
 
@@ -261,8 +261,10 @@ def format_plan(plan: Plan) -> str:
             f"{work.adapter:<8} {work.pairs} pairs in {work.rows} rows, {work.tokens} tokens a pass "
             f"({work.separate_tokens} without sharing), {source}"
         )
-    parts = ", ".join(f"{name} {size:.0f}" for name, size in asdict(plan.memory).items() if size)
-    lines.append(f"memory   about {plan.memory.total:.0f} MB ({parts}); {plan.machine.free_mb:.0f} MB are free")
+    memory = plan.memory
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in asdict(memory).items() if size and name != "loading")
+    reading = f"; {memory.peak:.0f} MB while the model is read" if memory.loading else ""
+    lines.append(f"memory   about {memory.total:.0f} MB ({parts}){reading}; {plan.machine.free_mb:.0f} MB are free")
     lines.append(
         f"time     about {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s, measured just now"
     )

@@ -30,6 +30,7 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
         f"of at most {config.index.chunk_tokens} tokens",
         "Questions": f"{len(questions)}, "
         f"of which {sum(not q.answerable for q in questions)} are not answered by the documents",
+        "Search": config.index.search,
         "Context": f"{config.prompt.k} chunks",
         "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
         "Seed": str(config.seed),

@@ -68,7 +68,7 @@ def test_side_by_side_names_who_has_no_figure(load: Callable[[str], ModuleType])
 
 def test_header_says_what_where_and_when(load: Callable[[str], ModuleType]) -> None:
     header = load("report").header("make demo", {"torch": "2"})
-    assert list(header) == ["command", "date", "machine", "versions"]
+    assert list(header) == ["command", "date", "commit", "machine", "versions"]
     assert header["command"] == "make demo"
     assert f"{os.cpu_count()} cores" in header["machine"]
 

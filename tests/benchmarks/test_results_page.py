@@ -39,6 +39,7 @@ def result() -> dict[str, Any]:
         "facts": {
             "Questions": "150, of which 0 are not answered by the documents",
             "Documents": "856 documents",
+            "Search": "fused",
             "Context": "2 chunks",
             "Training pairs": "10 on 3 contexts",
             "Seed": "0",
@@ -72,6 +73,21 @@ def test_a_table_is_replaced_and_the_prose_kept(script: ModuleType, tmp_path: Pa
 def test_a_result_that_is_not_there(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         script.render("<!-- none: f1 -->\n<!-- end -->", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        ("<!-- set: f1 -->\nProse.\n\n<!-- set: em -->\n<!-- end -->", ValueError),
+        ("<!-- set: f2 -->\n<!-- end -->", KeyError),
+    ],
+)
+def test_a_mark_that_is_wrong(
+    script: ModuleType, tmp_path: Path, result: dict[str, Any], page: str, error: type[Exception]
+) -> None:
+    (tmp_path / "set.json").write_text(json.dumps(result))
+    with pytest.raises(error):
+        script.render(page, tmp_path)
 
 
 def test_the_page_is_up_to_date(script: ModuleType) -> None:

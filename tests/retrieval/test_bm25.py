@@ -55,3 +55,18 @@ def test_nothing_to_search(passages: list[str]) -> None:
 
 def test_equal_passages_keep_their_order() -> None:
     assert Bm25(["oil"] * 5).search("oil", 3).positions == (0, 1, 2)
+
+
+@given(st.lists(st.text("ab ö-", max_size=9), min_size=1, max_size=9), st.text("ab öx", max_size=6))
+def test_no_score_exceeds_the_most(passages: list[str], question: str) -> None:
+    bm25 = Bm25(passages)
+    assert all(score <= bm25.most(question) + 1e-6 for score in bm25.search(question, 9).scores)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Tür", "Tu\u0308r"), ("STRASSE", "straße"), ("ﬁlter", "FILTER"), ("पानी", "पानी"), ("İstanbul", "i̇stanbul")],
+)
+def test_a_word_is_found_however_it_is_written(one: str, other: str) -> None:
+    assert len(words(one)) == 1
+    assert Bm25([one, "else"]).search(other, 2).positions == (0,)

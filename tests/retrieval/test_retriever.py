@@ -99,9 +99,10 @@ def test_every_search_ranks_as_many_as_asked_once(chunker: Chunker, embedder: Em
 def test_every_search_gives_a_shorter_list_as_the_start_of_a_longer(
     chunker: Chunker, embedder: Embedder, by: Search
 ) -> None:
-    retriever = Retriever(Index.build(corpus(90), chunker, embedder), embedder, by)
-    for few, many in zip(retriever.search(QUESTIONS, 4), retriever.search(QUESTIONS, 60), strict=True):
-        assert few == many[:4]
+    retriever = Retriever(Index.build(corpus(300), chunker, embedder), embedder, by)
+    for few, more, all_ in zip(*(retriever.search(QUESTIONS, k) for k in (4, 120, 240)), strict=True):
+        assert few == more[:4]
+        assert more == all_[:120]
 
 
 def test_a_rare_word_finds_what_vectors_miss(chunker: Chunker, embedder: Embedder) -> None:
@@ -120,6 +121,17 @@ def test_a_question_without_a_known_word_is_left_to_the_vectors(chunker: Chunker
         for by in get_args(Search)
     ]
     assert ranked[0] == ranked[1] == ranked[2]
+
+
+def test_words_that_say_nothing_do_not_outweigh_vectors(chunker: Chunker, embedder: Embedder) -> None:
+    documents = [Document(f"{n:03}", f"manual valve{n} shuts line{n}") for n in range(300)]
+    documents.append(Document("999", "manual oiling bearing weekly"))
+    index = Index.build(documents, chunker, embedder)
+    # Of these words the passages have "manual" alone, all of them; the question is nearest to the last by its vector.
+    question = "manual oilings bearings"
+    index.vectors[-1] = embedder.embed_questions([question])[0]
+    (hits,) = Retriever(index, embedder).search([question], 3)
+    assert hits[0].chunk.document == "999"
 
 
 def test_another_embedder(retriever: Retriever, embedder: Embedder) -> None:

@@ -217,7 +217,7 @@ def test_the_start_up_check_passes_what_is_right(
 ) -> None:
     model = prepare_model(model_folder("gemma3"), TuneSettings(method=method, rank=3), torch.float32, CPU)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    tree = parity_tree(build_trees(make_examples(), max_tokens=400))
+    tree = parity_tree(build_trees(make_examples(), max_tokens=400), model)
     assert len(tree.branches) == 2
     wanted = separate_gradients(model, tree)
     with fast_paths(model, TuneSettings(method=method, checkpointing="none")):
@@ -228,7 +228,7 @@ def test_the_start_up_check_passes_what_is_right(
 
 def test_the_start_up_check_refuses_another_loss(model_folder: ModelFolder, make_examples: MakeExamples) -> None:
     model = prepare_model(model_folder("llama"), TuneSettings(method="full"), torch.float32, CPU)
-    tree = parity_tree(build_trees(make_examples(), max_tokens=400))
+    tree = parity_tree(build_trees(make_examples(), max_tokens=400), model)
     model.lm_head.register_forward_hook(lambda module, args, logits: logits * 0.5)
     with pytest.raises(TrainingError, match=r"does not support 'llama'.*their loss is"):
         check_parity(shared_gradients(model, tree), separate_gradients(model, tree), model)
@@ -236,7 +236,7 @@ def test_the_start_up_check_refuses_another_loss(model_folder: ModelFolder, make
 
 def test_the_start_up_check_refuses_another_gradient(model_folder: ModelFolder, make_examples: MakeExamples) -> None:
     model = prepare_model(model_folder("llama"), TuneSettings(rank=3), torch.float32, CPU)
-    tree = parity_tree(build_trees(make_examples(), max_tokens=400))
+    tree = parity_tree(build_trees(make_examples(), max_tokens=400), model)
     found, wanted = shared_gradients(model, tree), separate_gradients(model, tree)
     check_parity(found, wanted, model)
     turned = found._replace(parameters=[gradient * 1.1 for gradient in found.parameters])

@@ -1,5 +1,7 @@
 """The memory formula against what autograd saves, and the choice that follows from it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,11 @@ def test_the_first_way_that_fits_is_chosen() -> None:
 def test_the_memory_of_the_host_is_read() -> None:
     assert 10 < peak_memory_mb() < 1e6
     assert 10 < free_memory_mb() < 1e8
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="getrusage alone tells of memory here")
+def test_the_memory_of_a_parent_is_not_counted() -> None:
+    held = b"x" * (600 << 20)
+    code = "from hybrid.tuning.memory import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < len(held) / 2**20
