@@ -32,7 +32,7 @@ def line_plot(lines: Sequence[Line], *, key: str, title: str, x: Axis, y: Axis) 
     bottom = top + _HEIGHT
     across = ticks(0.0, x.most)
     highest = max(value for line in lines for _, value in line.points)
-    upward = [mark for mark in ticks(0.0, min(y.most, highest) or 1e-2) if mark <= y.most + 1e-9]
+    upward = [mark for mark in ticks(0.0, min(y.most, max(highest, 1e-2))) if mark <= y.most + 1e-9]
     right, up = Scale(0, across[-1], _LEFT, WIDTH - _RIGHT), Scale(0, upward[-1], bottom, top)
     parts = [*legend(names), *grid(right, across, x, top, bottom)]
     for mark, words in zip(upward, tick_texts(upward, y), strict=True):
