@@ -18,8 +18,9 @@ from hybrid.tuning.settings import AttentionBackend
 from hybrid.tuning.tree import ContextTree
 
 # Relative differences of loss and gradient that rounding explains. Two ways of computing the gradient of the same
-# samples in bfloat16 are each about 0.08 away from float32, a wrong mask or a lost factor far more than this.
-_TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (3e-2, 0.4), torch.float16: (1e-2, 0.2)}
+# samples in bfloat16 are each about 0.08 away from float32, a wrong mask or a lost factor far more than this; the loss
+# of a handful of answer tokens differs by up to 0.035.
+_TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (8e-2, 0.4), torch.float16: (1e-2, 0.2)}
 
 
 def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -64,8 +65,8 @@ class Gradients(NamedTuple):
 def parity_tree(trees: Sequence[ContextTree], model: PreTrainedModel | PeftModel) -> ContextTree:
     """Returns a small tree to compare on: two branches of the smallest tree that has several, or else the smallest.
 
-    Of what its answers follow the end is left, so that the comparison takes less memory than the training: enough to
-    leave the sliding window, if the tree does, and on a GPU to fill several tiles of the kernels.
+    Of what its answers follow the opening is left, so that the comparison takes less memory than the training: enough
+    to leave the sliding window, if the tree does, and on a GPU to fill several tiles of the kernels.
     """
     smallest = min(trees, key=lambda tree: (len(tree.branches) == 1, tree.tokens))
     inner = causal_lm(model)
@@ -74,8 +75,8 @@ def parity_tree(trees: Sequence[ContextTree], model: PreTrainedModel | PeftModel
     left = max(least, window + 16 if window < smallest.tokens else 0)
     branches = smallest.branches[:2]
     if len(branches) == 1:  # then nothing is shared
-        branches = (branches[0]._replace(prompt_ids=branches[0].prompt_ids[-left:]),)
-    return smallest._replace(prefix_ids=smallest.prefix_ids[-left:], branches=branches)
+        branches = (branches[0]._replace(prompt_ids=branches[0].prompt_ids[:left]),)
+    return smallest._replace(prefix_ids=smallest.prefix_ids[:left], branches=branches)
 
 
 def separate_gradients(model: PreTrainedModel | PeftModel, tree: ContextTree) -> Gradients:
