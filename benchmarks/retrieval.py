@@ -7,21 +7,20 @@ are kept in WORK. The table goes to stderr, the figures to benchmarks/results/re
 """
 
 import argparse
-import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import report
 
 from hybrid.config import MINILM, IndexConfig
 from hybrid.eval.retrieval import ndcg_at_k, recall_at_k
 from hybrid.models import resolve_model
+from hybrid.pairs.formats.load import load_examples
 from hybrid.retrieval import CachedEmbedder, Chunker, Index, Retriever, SentenceEmbedder, load_documents
-from hybrid.types import Search
+from hybrid.types import Question, Search
 
 SETS = ("emanual_tv", "squad11_dev13", "pubmedqa", "clapnq", "cranfield", "hotpot100")
 COLUMNS = (
@@ -38,24 +37,9 @@ COLUMNS = (
 _DEPTH = 60  # chunks searched for, of which the documents are ranked
 
 
-class Judged(NamedTuple):
-    """A question and the documents that answer it."""
-
-    question: str
-    gold: frozenset[str]
-
-
-def read_judged(folder: Path, limit: int, seed: int) -> list[Judged]:
+def read_judged(folder: Path, limit: int, seed: int) -> list[Question]:
     """The questions with a relevant document, or `limit` of them."""
-    gold: dict[str, set[str]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text(encoding="utf-8").split("\n")[1:]:
-        if line:
-            question, document, grade = line.split("\t")
-            if int(grade) > 0:
-                gold.setdefault(question, set()).add(document)
-    lines = (folder / "queries.jsonl").read_text(encoding="utf-8").split("\n")
-    texts: Mapping[str, str] = {record["_id"]: record["text"] for record in map(json.loads, filter(None, lines))}
-    judged = [Judged(texts[key], frozenset(documents)) for key, documents in sorted(gold.items())]
+    judged = sorted((question for question in load_examples(folder) if question.gold), key=lambda each: each.id)
     return Random(seed).sample(judged, limit) if 0 < limit < len(judged) else judged
 
 
@@ -92,7 +76,7 @@ def measure(name: str, folder: Path, work: Path, limit: int, seed: int) -> list[
     return rows
 
 
-def recall_of_chunks(documents: list[str], gold: frozenset[str], k: int) -> float:
+def recall_of_chunks(documents: list[str], gold: tuple[str, ...], k: int) -> float:
     """Share of the gold documents among those of the first k chunks, which is what a prompt with k chunks shows."""
     return recall_at_k(documents[:k], gold, k)
 

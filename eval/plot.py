@@ -134,6 +134,18 @@ def grid(scale: Scale, marks: Sequence[float], axis: Axis, top: float, bottom: f
     return [*parts, text(round(middle, 1), bottom + 36, words, "axis", "middle")]
 
 
+def grid_upward(scale: Scale, marks: Sequence[float], axis: Axis, across: Scale) -> list[str]:
+    """Horizontal lines as long as the other axis, with numbers before them, and the name of the axis turned."""
+    parts = []
+    for mark, words in zip(marks, tick_texts(marks, axis), strict=True):
+        y = scale.at(mark)
+        parts.append(f'<path class="grid" d="M{across.start:g} {y:g}H{across.end:g}"/>')
+        parts.append(text(across.start - 7, y + 4, words, "tick", "end"))
+    middle = (scale.start + scale.end) / 2
+    words = shortened(axis.label, abs(scale.start - scale.end), FONT - 1)
+    return [*parts, text(13, middle, words, "axis", "middle", f' transform="rotate(-90 13 {middle:g})"')]
+
+
 def tick_texts(marks: Sequence[float], axis: Axis) -> list[str]:
     """The numbers at an axis, with as many more digits as it takes to tell them apart.
 

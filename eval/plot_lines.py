@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from hybrid.eval.plot import FONT, WIDTH, Axis, Scale, drawing, grid, shortened, signless, text, tick_texts, ticks
+from hybrid.eval.plot import WIDTH, Axis, Scale, drawing, grid, grid_upward, signless, ticks
 from hybrid.eval.plot_dots import SHAPES, legend, legend_height, marker
 
 _LEFT, _TOP, _RIGHT, _HEIGHT, _FOOT = 58, 8, 16, 240, 44
@@ -34,12 +34,7 @@ def line_plot(lines: Sequence[Line], *, key: str, title: str, x: Axis, y: Axis) 
     highest = max(value for line in lines for _, value in line.points)
     upward = [mark for mark in ticks(0.0, min(y.most, max(highest, 1e-2))) if mark <= y.most + 1e-9]
     right, up = Scale(0, across[-1], _LEFT, WIDTH - _RIGHT), Scale(0, upward[-1], bottom, top)
-    parts = [*legend(names), *grid(right, across, x, top, bottom)]
-    for mark, words in zip(upward, tick_texts(upward, y), strict=True):
-        parts.append(f'<path class="grid" d="M{_LEFT} {up.at(mark):g}H{WIDTH - _RIGHT}"/>')
-        parts.append(text(_LEFT - 7, up.at(mark) + 4, words, "tick", "end"))
-    turned = f' transform="rotate(-90 13 {(top + bottom) / 2:g})"'
-    parts.append(text(13, (top + bottom) / 2, shortened(y.label, _HEIGHT, FONT - 1), "axis", "middle", turned))
+    parts = [*legend(names), *grid(right, across, x, top, bottom), *grid_upward(up, upward, y, right)]
     for number, line in enumerate(lines):
         places = [(right.at(along), up.at(value)) for along, value in line.points]
         path = "L".join(f"{along:.1f} {value:.1f}" for along, value in places)

@@ -6,17 +6,16 @@ from html import escape
 from typing import NamedTuple
 
 from hybrid.eval.plot import (
-    FONT,
     WIDTH,
     Axis,
     Scale,
     drawing,
     grid,
+    grid_upward,
     shortened,
     signless,
     text,
     text_width,
-    tick_texts,
     ticks,
 )
 
@@ -68,12 +67,7 @@ def point_plot(points: Sequence[Point], *, key: str, title: str, x: Axis, y: Axi
     upward = _marks([max(point.y, point.high) for point in points], y)
     right = Scale(0, across[-1], _LEFT, WIDTH - _RIGHT)
     up = Scale(0, upward[-1], _BOTTOM, _TOP)
-    parts = grid(right, across, x, _TOP, _BOTTOM)
-    for mark, words in zip(upward, tick_texts(upward, y), strict=True):
-        parts.append(f'<path class="grid" d="M{_LEFT} {up.at(mark):g}H{WIDTH - _RIGHT}"/>')
-        parts.append(text(_LEFT - 7, up.at(mark) + 4, words, "tick", "end"))
-    turned = f' transform="rotate(-90 13 {(_TOP + _BOTTOM) / 2:g})"'
-    parts.append(text(13, (_TOP + _BOTTOM) / 2, shortened(y.label, _BOTTOM - _TOP, FONT - 1), "axis", "middle", turned))
+    parts = [*grid(right, across, x, _TOP, _BOTTOM), *grid_upward(up, upward, y, right)]
     places = [(right.at(point.x), up.at(point.y)) for point in points]
     names = [shortened(point.label, 200) for point in points]
     boxes = label_boxes(places, [text_width(name) + _SPACE for name in names])

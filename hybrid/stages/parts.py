@@ -55,7 +55,6 @@ def project_embedder(project: Project) -> CachedEmbedder:
     return CachedEmbedder(SentenceEmbedder(project.embedder), project.store / "cache")
 
 
-def project_retriever(project: Project, embedder: CachedEmbedder | None = None) -> Retriever:
-    """The project's index and how it is searched, with this embedder or one of its own."""
-    index = Index.load(project.path("index"))
-    return Retriever(index, embedder or project_embedder(project), project.config.index.search)
+def project_retriever(project: Project) -> Retriever:
+    """The project's index, searched as the project says."""
+    return Retriever(Index.load(project.path("index")), project_embedder(project), project.config.index.search)
