@@ -69,6 +69,13 @@ def test_the_seed_draws_the_groups() -> None:
     assert {len(side) for side in sides} == {6}
 
 
+def test_a_group_that_would_be_most_of_the_comparison_stays_with_training() -> None:
+    items = [Item(Question(str(n), "?"), "large" if n < 50 else str(n), frozenset()) for n in range(100)]
+    for seed in range(10):
+        assert "large" not in {item.group for item in split(items, 0.3, seed).test}
+    assert len(split(items, 0.8, 0).test) >= 80, "it is taken where the others are too few"
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_local_copies_split_without_loss(data_folder: Path, tmp_path: Path, name: str) -> None:
     project = create_benchmark(name, data_folder / SETS[name], tmp_path / name)
