@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hybrid.eval.answers import AnswerScore
 from hybrid.eval.resampling import Array
-from hybrid.eval.retrieval import recall_at_k
+from hybrid.eval.retrieval import ndcg_at_k, recall_at_k, reciprocal_rank
 from hybrid.types import Question
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def measures(
     - `refusal_precision`, `refusal_f1`: of refusals, as the detection of unanswerable questions, if there are any.
     - `coverage`: share of questions that were answered, neither refused nor failed.
     - `answered_precision`: mean of `metric` over the questions that were answered; 0 for an unanswerable one.
-    - `recall_at_k`: mean recall of gold documents; `seconds`: mean time of an answer that did not fail.
+    - `recall_at_k`, `mrr`, `ndcg_at_k`: means over the questions with gold documents, of what the arm retrieved.
+    - `seconds`: mean time of an answer that did not fail.
     """
     everything = np.ones(len(questions), dtype=np.bool_)
     answerable = np.array([question.answerable for question in questions], dtype=np.bool_)
@@ -64,8 +65,9 @@ def measures(
     wanted = _floats(value or 0.0 for value in _field(scores, metric))
     rightly = refused * ~answerable
     ones = np.ones(len(questions))
-    found = any(reply.documents for reply in replies)
-    recalls = [recall_at_k(reply.documents, q.gold, k) for q, reply in zip(questions, replies, strict=True)]
+    retrieves = float(any(reply.documents for reply in replies)) * ones
+    with_gold = np.array([bool(question.gold) for question in questions], dtype=np.bool_)
+    ranked = [(reply.documents, q.gold) for q, reply in zip(questions, replies, strict=True)]
     return [
         *(_mean_of(name, _field(scores, name)) for name in AnswerScore._fields),
         Measure("abstained", everything, refused, ones, True),
@@ -75,7 +77,9 @@ def measures(
         Measure("refusal_f1", detectable, 2 * rightly, refused + ~answerable),
         Measure("coverage", everything, answered, ones, True),
         Measure("answered_precision", everything, wanted * answered, answered),
-        Measure("recall_at_k", np.array([bool(q.gold) for q in questions]), _floats(recalls), found * ones),
+        Measure("recall_at_k", with_gold, _floats(recall_at_k(*pair, k) for pair in ranked), retrieves),
+        Measure("mrr", with_gold, _floats(reciprocal_rank(*pair) for pair in ranked), retrieves),
+        Measure("ndcg_at_k", with_gold, _floats(ndcg_at_k(*pair, k) for pair in ranked), retrieves),
         Measure("seconds", everything, _floats(reply.seconds for reply in replies) * (1 - failed), 1 - failed),
     ]
 

@@ -1,3 +1,4 @@
+import math
 import random
 from dataclasses import replace
 
@@ -30,7 +31,7 @@ RAG = ArmRun(
     "top 2",
     (
         reply("q1", "Every 200 hours.", "d1", "d9"),
-        reply("q2", "5W-30", "d2", "d9"),
+        reply("q2", "5W-30", "d9", "d2"),
         reply("q3", "Lovelace", "d3", "d9"),
         reply("q4", "No idea.", "d9", abstained=True),
         reply("q5", "In Paris.", "d9"),
@@ -50,6 +51,9 @@ def test_summary() -> None:
     assert summary.n == 5
     assert values(summary, "em", "f1", "contains") == pytest.approx((1 / 3, (1 + 0 + 2 / 3) / 3, 1 / 3))
     assert summary.value("recall_at_k") == pytest.approx((1 + 1 + 0.5) / 3)
+    assert summary.value("mrr") == pytest.approx((1 + 1 / 2 + 1) / 3)
+    second = 1 / math.log2(3)
+    assert summary.value("ndcg_at_k") == pytest.approx((1 + second + 1 / (1 + second)) / 3)
     assert values(summary, "abstained", "refused_unanswerable", "over_refused") == pytest.approx((1 / 5, 1 / 2, 0))
     assert summary.value("seconds") == pytest.approx(0.5)
     assert (summary.errors, summary.failed) == (0, ())
@@ -66,7 +70,7 @@ def test_missing_failed_and_abstained_replies_score_nothing() -> None:
     assert (rag.errors, rag.failed, rag.value("em")) == (1, ("q1",), 0.0)
     assert (base.errors, base.failed, base.value("em")) == (2, ("q2", "q5"), 0.0)
     assert base.value("over_refused") == pytest.approx(1 / 3)
-    assert base.value("recall_at_k") is None
+    assert values(base, "recall_at_k", "mrr", "ndcg_at_k") == (None, None, None)
     assert base.value("refused_unanswerable") == 0.0
     assert [r.error for r in comparison.runs[1].replies] == ["", "no reply", "", "", "no reply"]
     assert [r.question_id for r in comparison.runs[1].replies] == ["q1", "q2", "q3", "q4", "q5"]

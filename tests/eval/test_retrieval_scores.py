@@ -54,6 +54,18 @@ def test_ndcg_against_scikit_learn(retrieved: list[str], gold: set[str], k: int)
     assert ndcg_at_k(retrieved, gold, k) == pytest.approx(metrics.ndcg_score(relevance, scores, k=k))
 
 
+@settings(deadline=None)
+@given(st.lists(ids, unique=True, min_size=1), st.sets(ids, min_size=1), st.integers(1, 10))
+def test_against_trec_eval(retrieved: list[str], gold: set[str], k: int) -> None:
+    trec = pytest.importorskip("pytrec_eval")
+    run = {id_: 1.0 - rank / 100 for rank, id_ in enumerate(retrieved)}
+    names = {f"recall.{k}", f"ndcg_cut.{k}", "recip_rank"}
+    theirs = trec.RelevanceEvaluator({"q": dict.fromkeys(gold, 1)}, names).evaluate({"q": run})["q"]
+    assert recall_at_k(retrieved, gold, k) == pytest.approx(theirs[f"recall_{k}"])
+    assert ndcg_at_k(retrieved, gold, k) == pytest.approx(theirs[f"ndcg_cut_{k}"])
+    assert reciprocal_rank(retrieved, gold) == pytest.approx(theirs["recip_rank"])
+
+
 @pytest.mark.slow  # numba compiles ranx for a minute or two
 @settings(max_examples=25, deadline=None)
 @given(st.lists(ids, unique=True, min_size=1), st.sets(ids, min_size=1), st.sampled_from([1, 3, 5]))
