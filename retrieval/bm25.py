@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,39 @@ _K1, _B = 0.9, 0.4
 
 
 class Bm25:
-    """Word statistics of passages.
+    """Word statistics of passages. Built by `build` or `load`.
 
     A script that is written without spaces is one word from punctuation to punctuation, and hardly found.
-
-    Args:
-        passages: What is searched.
     """
 
-    def __init__(self, passages: Sequence[str]) -> None:
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - bm25s.BM25, or None if no passage has a word
+        self._model = model
+        self._numbers: dict[str, int] = model.vocab_dict if model else {}
+
+    @classmethod
+    def build(cls, passages: Sequence[str]) -> "Bm25":
+        """Counts the words of what is searched."""
         import bm25s
 
         numbers: dict[str, int] = {}
         tokens = [[numbers.setdefault(word, len(numbers)) for word in words(passage)] for passage in passages]
-        self._numbers = numbers
-        self._idf = _idf(tokens, len(numbers))
-        self._size = len(passages)
-        self._model: Any = None
-        if numbers:
-            self._model = bm25s.BM25(k1=_K1, b=_B)
-            self._model.index((tokens, numbers), show_progress=False)
+        if not numbers:
+            return cls(None)
+        model = bm25s.BM25(k1=_K1, b=_B)
+        model.index((tokens, numbers), show_progress=False)
+        return cls(model)
+
+    def save(self, folder: Path) -> None:
+        """Write the statistics into `folder`, which is made; nothing if no passage has a word."""
+        if self._model:
+            self._model.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Bm25":
+        """Read what `save` wrote."""
+        import bm25s
+
+        return cls(bm25s.BM25.load(folder) if folder.is_dir() else None)
 
     def search(self, question: str, k: int) -> Nearest:
         """Finds the `k` passages with the highest score; those that share no word are left out.
@@ -54,9 +68,16 @@ class Bm25:
 
         A word that no passage has is as rare as can be, so that a question of such words is known to be matched badly.
         """
-        rarest = math.log(1 + (self._size + 0.5) / 0.5)
-        asked = set(words(question))
-        return math.fsum(self._idf[self._numbers[word]] if word in self._numbers else rarest for word in asked)
+        return math.fsum(map(self._idf, set(words(question))))
+
+    def _idf(self, word: str) -> float:
+        """The rarity of a word, as Lucene counts it."""
+        if not self._model:
+            return 0.0
+        starts, number = self._model.scores["indptr"], self._numbers.get(word)
+        # Each passage that holds the word has one score for it.
+        holding = 0 if number is None else int(starts[number + 1] - starts[number])
+        return math.log(1 + (self._model.scores["num_docs"] - holding + 0.5) / (holding + 0.5))
 
 
 def words(text: str) -> list[str]:
@@ -77,12 +98,3 @@ def _word() -> Any:  # noqa: ANN401 - a compiled pattern of regex
     import regex
 
     return regex.compile(r"[\w\p{M}]+")
-
-
-def _idf(tokens: Sequence[Sequence[int]], words: int) -> list[float]:
-    """The rarity of every word, as Lucene counts it."""
-    holding = [0] * words
-    for passage in tokens:
-        for word in set(passage):
-            holding[word] += 1
-    return [math.log(1 + (len(tokens) - count + 0.5) / (count + 0.5)) for count in holding]

@@ -40,15 +40,17 @@ class Index:
         documents: The documents by id, in order.
         chunks: All chunks.
         vectors: float32 `[len(chunks), d]`, of length 1.
+        bm25: Search by words, of `passage_text` of every chunk.
         meta: What built the index.
     """
 
     def __init__(
-        self, documents: Mapping[str, Document], chunks: Sequence[Chunk], vectors: Vectors, meta: Meta
+        self, documents: Mapping[str, Document], chunks: Sequence[Chunk], vectors: Vectors, bm25: Bm25, meta: Meta
     ) -> None:
         self.documents = documents
         self.chunks = tuple(chunks)
         self.vectors = vectors
+        self.bm25 = bm25
         self.meta = meta
 
     @classmethod
@@ -80,7 +82,7 @@ class Index:
 
     def save(self, folder: Path) -> None:
         """Write the index into `folder`, which is made if need be; replacing an old one whole is the caller's part."""
-        save_index(folder, Stored(tuple(self.documents.values()), self.chunks, self.vectors, self.meta))
+        save_index(folder, Stored(tuple(self.documents.values()), self.chunks, self.vectors, self.bm25, self.meta))
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
@@ -90,7 +92,7 @@ class Index:
             ArtefactError: A file is missing, damaged or of another version.
         """
         stored = load_index(folder)
-        return cls(_by_id(stored.documents), stored.chunks, stored.vectors, stored.meta)
+        return cls(_by_id(stored.documents), stored.chunks, stored.vectors, stored.bm25, stored.meta)
 
     def chunk(self, key: str) -> Chunk:
         """Find the chunk with the id `key`.
@@ -150,11 +152,6 @@ class Index:
         index.add(self.vectors)
         return index
 
-    @cached_property
-    def bm25(self) -> Bm25:
-        """Search by words, made by the first use."""
-        return Bm25([passage_text(chunk) for chunk in self.chunks])
-
 
 def passage_text(chunk: Chunk) -> str:
     """Text that is searched for a chunk: its title, unless the chunk shows it, and its text.
@@ -204,7 +201,8 @@ def _assemble(old: Index | None, documents: Mapping[str, Document], chunker: Chu
             sources += [-1] * len(fresh)
     if not chunks:
         raise DocumentError(f"nothing to index: none of {len(documents)} documents has text")
-    return Index(documents, chunks, _vectors(old, chunks, sources, embedder), _meta(documents, chunker, embedder))
+    vectors, bm25 = _vectors(old, chunks, sources, embedder), Bm25.build([passage_text(chunk) for chunk in chunks])
+    return Index(documents, chunks, vectors, bm25, _meta(documents, chunker, embedder))
 
 
 def _vectors(old: Index | None, chunks: Sequence[Chunk], sources: Sequence[int], embedder: Embedder) -> Vectors:

@@ -1,4 +1,7 @@
-"""An index on disk: vectors.safetensors, chunks.jsonl, documents.jsonl and, with the digests of these, index.json."""
+"""An index on disk: vectors.safetensors, chunks.jsonl, documents.jsonl, words/ and, with their digests, index.json.
+
+The word statistics in words/ are written by bm25s: arrays of NumPy, read without pickle, and JSON.
+"""
 
 import hashlib
 import json
@@ -10,15 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid.errors import ArtefactError
+from hybrid.retrieval.bm25 import Bm25
 from hybrid.retrieval.chunk import ChunkerSettings
 from hybrid.retrieval.embed import Vectors
 from hybrid.types import Chunk, Document
 
-_VERSION = 1
+_VERSION = 2
 _META = "index.json"
 _VECTORS = "vectors.safetensors"
 _CHUNKS = "chunks.jsonl"
 _DOCUMENTS = "documents.jsonl"
+_WORDS = "words"
 
 
 class Meta(NamedTuple):
@@ -35,6 +40,7 @@ class Stored(NamedTuple):
     documents: tuple[Document, ...]
     chunks: tuple[Chunk, ...]
     vectors: Vectors
+    bm25: Bm25
     meta: Meta
 
 
@@ -46,12 +52,14 @@ def save_index(folder: Path, stored: Stored) -> None:
     save_file({"vectors": np.ascontiguousarray(stored.vectors)}, folder / _VECTORS)
     _write_lines(folder / _CHUNKS, (asdict(chunk) for chunk in stored.chunks))
     _write_lines(folder / _DOCUMENTS, ({**asdict(item), "metadata": dict(item.metadata)} for item in stored.documents))
+    stored.bm25.save(folder / _WORDS)
+    files = [folder / _VECTORS, folder / _CHUNKS, folder / _DOCUMENTS, *sorted((folder / _WORDS).glob("*"))]
     meta = {
         "version": _VERSION,
         "embedder": stored.meta.embedder,
         "dimension": stored.vectors.shape[1],
         "chunker": stored.meta.chunker._asdict(),
-        "files": {name: _digest(folder / name) for name in (_VECTORS, _CHUNKS, _DOCUMENTS)},
+        "files": {file.relative_to(folder).as_posix(): _digest(file) for file in files},
         "documents": dict(stored.meta.documents),
     }
     (folder / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -76,6 +84,7 @@ def load_index(folder: Path) -> Stored:
         documents=tuple(Document(**record) for record in _read_lines(folder / _DOCUMENTS)),
         chunks=tuple(Chunk(**record) for record in _read_lines(folder / _CHUNKS)),
         vectors=load_file(folder / _VECTORS)["vectors"],
+        bm25=Bm25.load(folder / _WORDS),
         meta=meta,
     )
 
@@ -89,7 +98,7 @@ def _read_meta(file: Path) -> tuple[Meta, dict[str, str]]:
         if record["version"] != _VERSION:
             raise ValueError(f"version {record['version']}, while this Hybrid reads {_VERSION}")
         chunker = ChunkerSettings(**record["chunker"])
-        digests = {name: record["files"][name] for name in (_VECTORS, _CHUNKS, _DOCUMENTS)}
+        digests = {name: str(record["files"][name]) for name in (_VECTORS, _CHUNKS, _DOCUMENTS, *record["files"])}
         return Meta(record["embedder"], chunker, dict(record["documents"])), digests
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{file} is damaged or of another version: {error}; run `hybrid index` again") from None

@@ -12,7 +12,8 @@ from hybrid.errors import ArtefactError, DocumentError
 from hybrid.retrieval import CachedEmbedder, Chunker, Embedder, Index
 from hybrid.types import Chunk, Document
 
-FILES = ["vectors.safetensors", "chunks.jsonl", "documents.jsonl", "index.json"]
+WORDS = [f"{name}.csc.index.npy" for name in ("data", "indices", "indptr")] + ["params.index.json", "vocab.index.json"]
+FILES = ["vectors.safetensors", "chunks.jsonl", "documents.jsonl", "index.json", *(f"words/{name}" for name in WORDS)]
 
 
 def documents(**texts: str) -> list[Document]:
@@ -27,6 +28,8 @@ def assert_same(one: Index, other: Index) -> None:
     assert list(one.documents.items()) == list(other.documents.items())
     assert one.meta == other.meta
     np.testing.assert_array_equal(one.vectors, other.vectors)
+    for question in ("oil", "the seal of Ελληνικά", "日本語"):
+        assert one.bm25.search(question, 9) == other.bm25.search(question, 9)
 
 
 def test_build(chunker: Chunker, embedder: Embedder) -> None:
@@ -123,11 +126,12 @@ def test_second_build_from_the_cache(chunker: Chunker, embedder: Embedder, tmp_p
 def test_save_and_load(chunker: Chunker, embedder: Embedder, tmp_path: Path) -> None:
     index = Index.build(SOME, chunker, embedder)
     index.save(tmp_path / "deep" / "index")
-    assert sorted(file.name for file in (tmp_path / "deep" / "index").iterdir()) == sorted(FILES)
-    loaded = Index.load(tmp_path / "deep" / "index")
+    folder = tmp_path / "deep" / "index"
+    assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()) == sorted(FILES)
+    loaded = Index.load(folder)
     assert_same(loaded, index)
     assert loaded.update(SOME, chunker, embedder).unchanged == ("a", "b", "c")
-    meta = json.loads((tmp_path / "deep" / "index" / "index.json").read_text())
+    meta = json.loads((folder / "index.json").read_text())
     assert (meta["embedder"], meta["dimension"], meta["chunker"]["size"]) == ("hash", 32, 16)
 
 
