@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from hybrid.arms import ARMS
 from hybrid.assistant import Assistant
 from hybrid.benchmarks import create_benchmark
 from hybrid.blind import describe, judge_blind_sheet, write_blind_sheet
@@ -170,7 +171,7 @@ def _assistant(options: Namespace) -> Assistant:
     """Loads the assistant, and says so if it answers from what has changed since."""
     project = Project.open(options.project, options.set)
     assistant = project.assistant(options.arm)
-    used = {"index", f"tune/{assistant.arm}"}
+    used = {"index", f"tune/{ARMS[assistant.arm].adapter}"}
     with suppress(HybridError):  # an assistant answers on where the documents are gone, too
         stale = [f"{s.stage} ({s.reason})" for s in project.status() if s.state == "stale" and s.stage in used]
         if stale:

@@ -425,6 +425,8 @@ def test_answers_from_what_has_changed_since_say_so(
     ask = ["ask", "--project", str(finished_copy.folder), "--arm", "rag", "Where does the beacon stand?"]
     assert main(ask) == 0
     assert "stale" not in capsys.readouterr().err
+    assert main([*ask, "--arm", "tuned_rag", "--set", "tune.learning_rate=1e-3"]) == 0
+    assert "stale: tune/tuned (changed: " in capsys.readouterr().err
     page = next(finished_copy.documents.iterdir())
     page.write_text(page.read_text(encoding="utf-8") + "\nOne more sentence.\n", encoding="utf-8")
     assert main(ask) == 0
