@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from hybrid.citations import cite
 from hybrid.config import ArmConfig, Context, PromptConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
+from hybrid.journal import append_journal, read_journal
 from hybrid.prompt import Shot, encode, fit_context, render_messages, to_text
 from hybrid.types import Answer, Citation, Hit, Question
 
@@ -340,29 +340,16 @@ def read_answer(raw: str, shown: Sequence[Hit], prompt: PromptConfig) -> Answer:
 
 
 def read_replies(journal: Path) -> dict[str, Reply]:
-    """Replies that an interrupted run recorded; a half-written line is left out."""
-    replies: dict[str, Reply] = {}
-    if journal.is_file():
-        for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                values = json.loads(line)
-                citations = tuple(Citation(**c) for c in values["citations"])
-                reply = Reply(
-                    **{
-                        **values,
-                        "documents": tuple(values["documents"]),
-                        "contexts": tuple(values["contexts"]),
-                        "citations": citations,
-                    }
-                )
-            except (ValueError, KeyError, TypeError):
-                continue
-            replies[reply.question_id] = reply
-    return replies
+    """Replies that an interrupted run recorded, by question."""
+    return {reply.question_id: reply for reply in read_journal(journal, _restored)}
 
 
 def append_replies(journal: Path, replies: Sequence[Reply]) -> None:
-    """Appends replies to the journal, one JSON object a line."""
-    # In ASCII, as a model may write half of a surrogate pair; a line break first, as the last line may be half a line.
-    with journal.open("a", encoding="ascii") as file:
-        file.writelines("\n" + json.dumps(asdict(reply)) for reply in replies)
+    """Appends replies to the journal."""
+    append_journal(journal, map(asdict, replies))
+
+
+def _restored(values: Mapping[str, Any]) -> Reply:
+    documents, contexts = (tuple(values[name]) for name in ("documents", "contexts"))
+    citations = tuple(Citation(**citation) for citation in values["citations"])
+    return Reply(**{**values, "documents": documents, "contexts": contexts, "citations": citations})

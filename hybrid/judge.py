@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from hybrid.config import TeacherConfig
 from hybrid.errors import ConfigError
+from hybrid.journal import append_journal, read_journal
 from hybrid.judge_settings import JudgeConfig
 from hybrid.models import resolve_model
 from hybrid.pairs.prompting.endpoint import Endpoint, check_endpoint
@@ -62,7 +63,7 @@ class GeneratorJudge:
                 is in the journal.
         """
         keys = [self._key(prompt) for prompt in prompts]
-        known = _read(self._journal)
+        known = dict(read_journal(self._journal, _restored)) if self._journal else {}
         todo = [place for place, key in enumerate(keys) if key not in known]
         replies = {place: known[key] for place, key in enumerate(keys) if key in known}
         if todo:
@@ -88,12 +89,12 @@ class GeneratorJudge:
         self.tokens_out += sum(reply.tokens_out or 0 for reply in replies)
 
     def _record(self, key: str, reply: Reply) -> None:
-        if self._journal is None or reply.ended == "refused":
-            return
-        # In ASCII, as replies may hold half of a surrogate pair; on a line of its own also after half a line.
-        line = json.dumps({"key": key, **reply._asdict(), "place": 0})
-        with self._journal.open("a", encoding="ascii") as file:
-            file.write(f"\n{line}")
+        if self._journal and reply.ended != "refused":
+            append_journal(self._journal, [{"key": key, **reply._asdict(), "place": 0}])
+
+
+def _restored(values: dict[str, Any]) -> tuple[str, Reply]:
+    return str(values.pop("key")), Reply(**values)
 
 
 def make_judge(settings: JudgeConfig, own_model: str, folder: Path, journal: Path | None = None) -> GeneratorJudge:
@@ -172,17 +173,3 @@ def identity(settings: JudgeConfig) -> JudgeConfig:
         timeout=neutral.timeout,
         retries=neutral.retries,
     )
-
-
-def _read(journal: Path | None) -> Mapping[str, Reply]:
-    """The replies of a journal; a half-written line is left out."""
-    found: dict[str, Reply] = {}
-    if journal is not None and journal.is_file():
-        for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                values: dict[str, Any] = json.loads(line)
-                key = str(values.pop("key"))
-                found[key] = Reply(**values)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-    return found

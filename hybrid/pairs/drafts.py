@@ -8,13 +8,14 @@ and costs only time, drafts all chunks again if one is missing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from hybrid.artefacts import fingerprint
+from hybrid.journal import append_journal, read_journal
 from hybrid.pairs.teacher import Draft, Teacher
 from hybrid.types import Chunk
 
@@ -37,15 +38,11 @@ def draft_keys(chunks: Sequence[Chunk], *, alone: bool) -> list[str]:
 
 def read_drafts(file: Path) -> dict[str, list[Draft]]:
     """The drafts of a file by the hash of their chunk; none if there is no file."""
-    known: dict[str, list[Draft]] = {}
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    for line in text.split("\n"):
-        try:
-            record = json.loads(line)
-            known[record["chunk"]] = [_draft(values) for values in record["drafts"]]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return known
+    return dict(read_journal(file, _restored))
+
+
+def _restored(record: Mapping[str, Any]) -> tuple[str, list[Draft]]:
+    return record["chunk"], [_draft(values) for values in record["drafts"]]
 
 
 def _draft(values: Sequence[object]) -> Draft:
@@ -70,21 +67,10 @@ def cached_drafts(teacher: Teacher, chunks: Sequence[Chunk], file: Path) -> list
         file.unlink(missing_ok=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     drafted = teacher.draft([chunk for _, chunk in missing])
-    with file.open("a+b") as out:
-        if out.tell() and not _ends_line(file):
-            out.write(b"\n")
-        # A teacher may end early, so the lengths may differ.
-        bar = tqdm(drafted, "writing questions", len(missing), unit="chunk", leave=False)
-        for (key, _), drafts in zip(missing, bar, strict=False):
-            if drafts is None:
-                continue
-            out.write(json.dumps({"chunk": key, "drafts": drafts}, ensure_ascii=False).encode() + b"\n")
-            out.flush()
+    # A teacher may end early, so the lengths may differ.
+    bar = tqdm(drafted, "writing questions", len(missing), unit="chunk", leave=False)
+    for (key, _), drafts in zip(missing, bar, strict=False):
+        if drafts is not None:
+            append_journal(file, [{"chunk": key, "drafts": drafts}])
             known[key] = drafts
     return [known.get(key, []) for key in keys]
-
-
-def _ends_line(file: Path) -> bool:
-    with file.open("rb") as read:
-        read.seek(-1, 2)
-        return read.read(1) == b"\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from hybrid.artefacts import fingerprint
 from hybrid.config import Config, PromptConfig, TeacherConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.answers import normalise, token_f1
+from hybrid.journal import append_journal, read_journal
 from hybrid.models import resolve_model
 from hybrid.pairs.candidates import Candidate
 from hybrid.pairs.prompting.budget import most_cost, price
@@ -214,7 +214,7 @@ def answer_again(
     """
     asked = [candidate for candidate in candidates if candidate.oracles]
     prompts = _prompts(asked, chunks)
-    answers = _read(journal)
+    answers = dict(read_journal(journal, _restored))
     answers |= _ask({slot: prompt for slot, prompt in prompts.items() if slot not in answers}, answerer, journal)
     texts = {(slot.id, slot.closed_book): answers[slot].text for slot in prompts}
     return Verified(
@@ -282,7 +282,7 @@ def _ask(missing: Mapping[_Slot, _Prompt], answerer: Answerer, journal: Path) ->
             slot = slots[answered.place]
             found[slot] = answered
             if not answered.is_refused:
-                _append(journal, slot, answered)
+                append_journal(journal, [_record(slot, answered)])
             bar.update()
     return found
 
@@ -305,27 +305,11 @@ def _usage(answers: Sequence[Answered], cost: Callable[[int, int], float]) -> di
     return usage
 
 
-def _read(journal: Path) -> dict[_Slot, Answered]:
-    return dict(_records(journal)) if journal.is_file() else {}
+def _restored(record: Mapping[str, Any]) -> tuple[_Slot, Answered]:
+    slot = _Slot(record["id"], record["closed_book"], record["key"])
+    return slot, Answered(0, record["text"], record["tokens_in"], record["tokens_out"])
 
 
-def _records(journal: Path) -> Iterator[tuple[_Slot, Answered]]:
-    for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            record = json.loads(line)
-            slot = _Slot(record["id"], record["closed_book"], record["key"])
-            yield slot, Answered(0, record["text"], record["tokens_in"], record["tokens_out"])
-        except (ValueError, KeyError, TypeError):
-            continue  # the line that was being written when the run was killed
-
-
-def _append(journal: Path, slot: _Slot, answered: Answered) -> None:
-    record = {
-        **slot._asdict(),
-        "text": answered.text,
-        "tokens_in": answered.tokens_in,
-        "tokens_out": answered.tokens_out,
-    }
-    # In ASCII, as a model may write half of a surrogate pair; a line break first, as the last line may be half a line.
-    with journal.open("a", encoding="ascii") as file:
-        file.write(f"\n{json.dumps(record)}")
+def _record(slot: _Slot, answered: Answered) -> dict[str, Any]:
+    tokens = {"tokens_in": answered.tokens_in, "tokens_out": answered.tokens_out}
+    return {**slot._asdict(), "text": answered.text, **tokens}

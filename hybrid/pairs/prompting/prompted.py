@@ -6,7 +6,6 @@ not answered, whatever order the answers came in.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from hybrid.artefacts import fingerprint
 from hybrid.config import TeacherConfig
 from hybrid.errors import EndpointError
+from hybrid.journal import append_journal, read_journal
 from hybrid.pairs.prompting.budget import price
 from hybrid.pairs.prompting.dialogue import Reading, ask, ask_again, read
 from hybrid.pairs.prompting.generator import Generator, Messages, Reply
@@ -135,36 +135,23 @@ class _Journal:
         self._path = path
         self.replies: dict[str, Reply] = {}
         self.dropped: dict[str, Mapping[str, int]] = {}
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        for line in text.split("\n"):
-            self._restore(line)
-        # A line that was cut off when the run was killed would else run into the next.
-        self._lead = "" if not text or text.endswith("\n") else "\n"
+        read_journal(path, self._restore)
 
-    def _restore(self, line: str) -> None:
-        try:
-            record = json.loads(line)
-            if "prompt" in record:
-                text, tokens_in, tokens_out, ended = record["reply"]
-                self.replies[record["prompt"]] = Reply(0, text, tokens_in, tokens_out, ended)
-            else:
-                self.dropped[record["chunk"]] = dict(record["dropped"])
-        except (ValueError, KeyError, TypeError):
-            return
+    def _restore(self, record: Mapping[str, Any]) -> None:
+        if "prompt" in record:
+            text, tokens_in, tokens_out, ended = record["reply"]
+            self.replies[record["prompt"]] = Reply(0, text, tokens_in, tokens_out, ended)
+        else:
+            self.dropped[record["chunk"]] = dict(record["dropped"])
 
     def add_reply(self, prompt: str, reply: Reply) -> None:
         """Keeps a reply; one that the generator refused is asked for again by the next run."""
         self.replies[prompt] = reply
         if reply.ended != "refused":
-            self._write({"prompt": prompt, "reply": reply[1:]})
+            append_journal(self._path, [{"prompt": prompt, "reply": reply[1:]}])
 
     def add_dropped(self, chunk: str, dropped: Mapping[str, int]) -> None:
         """Keeps what was dropped of a chunk's drafts."""
         self.dropped[chunk] = dropped
         if dropped:
-            self._write({"chunk": chunk, "dropped": dropped})
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._lead + json.dumps(record, ensure_ascii=False) + "\n")
-        self._lead = ""
+            append_journal(self._path, [{"chunk": chunk, "dropped": dropped}])

@@ -372,7 +372,7 @@ def test_no_finished_call_is_repeated(tmp_path: Path) -> None:
         try:
             drafts = list(found)
         except EndpointError:
-            journal.write_text(journal.read_text(encoding="utf-8") + '{"prompt": "cut', encoding="utf-8")
+            journal.write_text(journal.read_text(encoding="utf-8") + '\n{"prompt": "cut', encoding="utf-8")
         asked += generator.asked
     assert drafts == expected
     assert len(asked) == len({json.dumps(list(prompt)) for prompt in asked}) == 11
