@@ -19,7 +19,7 @@ from hybrid.pairs import candidates as gates
 from hybrid.pairs.candidates import Candidate, Funnel
 from hybrid.pairs.combine import combined_candidates
 from hybrid.pairs.contexts.plan import plan_contexts
-from hybrid.pairs.coverage import cluster_chunks, coverage, draw_in_turns
+from hybrid.pairs.coverage import cluster_chunks, coverage, order_in_turns, put_off
 from hybrid.pairs.drafts import cached_drafts
 from hybrid.pairs.fill import POOL, Filled, fill
 from hybrid.pairs.gates.alike import EmbedsQuestions, QuestionVectors
@@ -123,7 +123,7 @@ def build_pairs(
     # Those carried over come first: of two that are alike the first is kept.
     found = [*carried.candidates.values(), *(c for c in found if c.id not in carried.candidates)]
     kept = screen(found, index.documents, evaluation, vectors, marks or Marks(), config, funnel, own=bool(own))
-    drawn = _draw(kept, carried, clusters, config, funnel, rng)
+    drawn = _draw(kept, carried, clusters, config, funnel, rng, polar=1.0 if own else config.p_yes_no)
     search = partial(_search, searcher=searcher, depth=_depth(config, prompt))
     hits = search(drawn)
     is_found = partial(_is_found, hits=hits, top=0 if own else config.oracle_in_top)
@@ -156,19 +156,28 @@ def _draw(
     config: PairsConfig,
     funnel: Funnel,
     rng: Random,
+    *,
+    polar: float,
 ) -> list[Candidate]:
-    """What was carried over, and of the rest as many as are wanted, those about chunks that changed or came first."""
+    """What was carried over, and of the rest as many as are wanted, those about chunks that changed or came first.
+
+    At most the share `polar` is answered by yes or no, unless there is nothing else to ask.
+    """
     taken = [candidate for candidate in kept if candidate.id in carried.candidates]
     if carried.is_settled and len(taken) == len(carried.candidates):
         funnel.counts["not drawn"] = len(kept) - len(taken)
         return taken
     new = [candidate for candidate in kept if candidate.id not in carried.candidates]
     fresh = [candidate for candidate in new if not carried.same.issuperset(candidate.oracles)]
-    draw = partial(draw_in_turns, clusters=clusters, rng=rng, per_chunk=config.per_chunk)
-    drawn = draw(fresh, POOL * config.total, taken=taken)
-    known = {candidate.id for candidate in fresh}
+
+    def draw(found: Sequence[Candidate], room: int, taken: Sequence[Candidate]) -> list[Candidate]:
+        order = order_in_turns(found, clusters, rng, taken=taken, per_chunk=config.per_chunk)
+        return put_off(order, lambda c: c.answer in _POLAR, polar, taken=taken)[:room]
+
+    room, known = POOL * config.total, {candidate.id for candidate in fresh}
+    drawn = [*taken, *draw(fresh, room, taken)]
     others = [candidate for candidate in new if candidate.id not in known]
-    drawn = [*taken, *drawn, *draw(others, POOL * config.total - len(drawn), taken=[*taken, *drawn])]
+    drawn += draw(others, room + len(taken) - len(drawn), drawn)
     funnel.counts["not drawn"] = len(kept) - len(drawn)
     return drawn
 

@@ -8,8 +8,8 @@ chunks and within a chunk over the sorts of questions.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -45,16 +45,15 @@ def cluster_chunks(chunks: Sequence[Chunk], vectors: Vectors, seed: int) -> dict
     return {chunk.id: int(number) for chunk, number in zip(chunks, nearest, strict=True)}
 
 
-def draw_in_turns(
+def order_in_turns(
     found: Iterable[Candidate],
-    total: int,
     clusters: Mapping[str, int],
     rng: Random,
     *,
     taken: Iterable[Candidate] = (),
     per_chunk: int = 0,
 ) -> list[Candidate]:
-    """Draws up to `total` candidates so that no part of the documents dominates or is missed.
+    """Orders candidates so that, wherever the order is cut, no part of the documents dominates or is missed.
 
     One of each cluster comes first, then one of each document that is still without, then turns over clusters,
     documents, chunks and sorts of questions. What was `taken` before counts as drawn. The draw depends on the ids of
@@ -62,7 +61,6 @@ def draw_in_turns(
 
     Args:
         found: What to draw from; ids are unique.
-        total: Most candidates drawn.
         clusters: The cluster by chunk id.
         rng: Decides between equals.
         taken: What the pairs hold already.
@@ -85,7 +83,28 @@ def draw_in_turns(
         # At first by another lot: else the sort of which a chunk has most would come first.
         order.sort(key=lambda c: (turns[c.id], lots[c.id][1] if depth == 4 else 0.0))
     reached = set(map(oracle_document, before))
-    return _documents_first(order, turns, reached)[:total]
+    return _documents_first(order, turns, reached)
+
+
+def put_off(
+    order: Iterable[Candidate],
+    is_rare: Callable[[Candidate], bool],
+    share: float,
+    *,
+    taken: Sequence[Candidate] = (),
+) -> list[Candidate]:
+    """Moves rare candidates back until, wherever the order is cut, they are at most `share` of it and of `taken`.
+
+    Those that there is no place for come last.
+    """
+    placed, waiting = list[Candidate](), deque[Candidate]()
+    count, rare = len(taken), sum(map(is_rare, taken))
+    for candidate in order:
+        (waiting if is_rare(candidate) else placed).append(candidate)
+        while waiting and rare + 1 <= share * (count + len(placed) + 1):
+            placed.append(waiting.popleft())
+            rare += 1
+    return [*placed, *waiting]
 
 
 def _path(candidate: Candidate, clusters: Mapping[str, int]) -> tuple[int, str, str, str]:

@@ -198,6 +198,13 @@ def test_yes_no_pairs_can_be_switched_off(build: Build) -> None:
     assert answers["no"] > 20
 
 
+@pytest.mark.parametrize("total", [20, 80])
+def test_few_pairs_hold_no_more_yes_or_no_than_many(total: int, build: Build) -> None:
+    answers = Counter(pair.answer for pair in build(p_yes_no=0.1, total=total, p_absent=0.0, dev_share=0.0).train)
+    assert answers.total() == total
+    assert 0 < answers["yes"] + answers["no"] <= 0.1 * total + 1
+
+
 def test_repeated_chunk_texts_keep_their_ids(build: Build, make_world: Callable[..., Any]) -> None:
     same = "Machine 1 is red and stands in the shed."
     documents = [Document(f"{n}.md", f"{same}\n\nMachine {n + 10} is blue and stands in the attic.") for n in range(8)]
