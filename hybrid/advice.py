@@ -10,7 +10,8 @@ from hybrid.config import WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
 from hybrid.eval.comparison import Comparison
-from hybrid.standings import POINTS, Standing, against, mean, price, scored, stand, worth
+from hybrid.eval.constant import Constant, best_constant
+from hybrid.standings import POINTS, Standing, against, mean, over_constant, price, scored, stand, worth
 
 _ALPHA = 0.05
 _FEW_QUESTIONS = 50
@@ -71,7 +72,8 @@ def decide(
 
     An arm is worth `quality` x its points of the comparison's metric, less `latency` x its seconds, `cost` x its price,
     and `changes` if its model must know the documents by heart. It is preferred to the baseline only if it is worth
-    more with p < 0.05, by Holm's adjustment for the number of arms. Of several, the one worth most is chosen, unless
+    more with p < 0.05, by Holm's adjustment for the number of arms, and if it is clearly better than the best single
+    answer to every question (`best_constant`), which needs no reading. Of several, the one worth most is chosen, unless
     one that needs no training is not clearly worth less. Fine-tuning is advised against where the intervals of all
     fine-tuned arms exclude a gain. Arms that nobody can build, such as those with oracle contexts, are never chosen.
 
@@ -91,13 +93,20 @@ def decide(
     worths = worth(comparison, weights, prices, arms)
     standings = stand(comparison, [name for name in built if name != comparison.baseline], worths, prices, arms)
     plain = weights.latency == weights.cost == weights.changes == 0
-    if any(_is_better(standing) for standing in standings):
-        decision = _change(comparison, worths, standings, plain)
+    constant = best_constant([comparison.questions[row] for row in scored(comparison)], comparison.metric)
+    blind = [name for name in built if constant and not _reads(comparison, constant, name)]
+    better = sorted((s for s in standings if _is_better(s)), key=lambda s: -s.net)
+    if seeing := [standing for standing in better if standing.arm not in blind]:
+        decision = _change(comparison, worths, standings, seeing, plain)
+    elif better and constant:
+        decision = _blind(comparison, constant, better[0], standings)
     else:
         decision = _stay(comparison, standings, plain)
     decisive = next((s for s in standings if s.arm == decision.choice), max(standings, key=lambda s: s.net))
     free = [name for name in built if price(name, prices) is None] if weights.cost else []
     warnings = _warnings(comparison, decisive, free, wide=_WIDE * (weights.quality or 1.0))
+    if constant and blind:
+        warnings.append(f"Not clearly better than {_always(comparison, constant)}: {', '.join(blind)}.")
     return replace(decision, warnings=tuple(warnings), standings=standings)
 
 
@@ -123,10 +132,13 @@ def _without_baseline(comparison: Comparison, built: Sequence[str]) -> Decision:
 
 
 def _change(
-    comparison: Comparison, worths: Mapping[str, Sequence[float]], standings: Sequence[Standing], plain: bool
+    comparison: Comparison,
+    worths: Mapping[str, Sequence[float]],
+    standings: Sequence[Standing],
+    better: Sequence[Standing],
+    plain: bool,
 ) -> Decision:
-    """Some arm is clearly better than the baseline: takes the best, or one that is as good without training."""
-    better = sorted((s for s in standings if _is_better(s)), key=lambda s: -s.net)
+    """Some arms are clearly better than the baseline: takes the best, or one that is as good without training."""
     best = better[0]
     simpler = [s for s in better[1:] if best.trained and not s.trained]
     chosen = next((s for s in simpler if against(comparison, worths, best.arm, s.arm).p >= _ALPHA), best)
@@ -154,6 +166,17 @@ def _change(
     elif trained:
         reasons.append("Do not fine-tune yet: no fine-tuned arm is clearly better.")
     return Decision(chosen.arm, False if closed else None, tuple(reasons))
+
+
+def _blind(comparison: Comparison, constant: Constant, best: Standing, standings: Sequence[Standing]) -> Decision:
+    """What is better than the baseline is no better than one answer to every question."""
+    reasons = (
+        "No arm shows that it reads the questions: not enough evidence for any of them.",
+        f"{_name(best.arm)} has {_metric(comparison)} {mean(comparison, best.arm):.3f} against "
+        f"{mean(comparison, comparison.baseline):.3f} for {comparison.baseline}, {_evidence(best, standings)} "
+        f"on {_questions(comparison)}, but is not clearly better than one answer to all.",
+    )
+    return Decision(None, None, reasons)
 
 
 def _stay(comparison: Comparison, standings: Sequence[Standing], plain: bool) -> Decision:
@@ -226,6 +249,16 @@ def _retrieval(comparison: Comparison) -> list[str]:
 
 def _is_control(arm: Arm | None) -> bool:
     return arm is not None and arm.context in {"oracle", "distractors"}
+
+
+def _reads(comparison: Comparison, constant: Constant, arm: str) -> bool:
+    """Whether an arm is clearly better than one answer to every question."""
+    lead = over_constant(comparison, constant, arm)
+    return lead.difference > 0 and lead.p < _ALPHA
+
+
+def _always(comparison: Comparison, constant: Constant) -> str:
+    return f"answering {constant.answer!r} to every question ({_metric(comparison)} {constant.mean:.3f})"
 
 
 def _is_better(standing: Standing) -> bool:

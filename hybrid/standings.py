@@ -10,6 +10,7 @@ from hybrid.arms import Arm
 from hybrid.config import WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.comparison import ArmRun, Comparison
+from hybrid.eval.constant import Constant
 from hybrid.eval.statistics import Difference, holm, paired_bootstrap
 
 # Points in the whole range of a metric.
@@ -106,6 +107,13 @@ def stand(
             )
         )
     return tuple(standings)
+
+
+def over_constant(comparison: Comparison, constant: Constant, arm: str) -> Difference:
+    """Points of the metric that an arm has above one answer to every question."""
+    groups = [comparison.groups[row] for row in scored(comparison)]
+    own, theirs = ([POINTS * value for value in side] for side in (values(comparison, arm), constant.values))
+    return paired_bootstrap(own, theirs, groups=groups, seed=comparison.seed)
 
 
 def scored(comparison: Comparison) -> list[int]:

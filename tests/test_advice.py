@@ -105,6 +105,37 @@ def test_decisions(right: dict[str, int | range], choice: str | None, fine_tune:
         assert "Do not fine-tune" not in decision.text
 
 
+def _labelled(labels: str, said: Mapping[str, str]) -> Comparison:
+    """Arms that answer questions whose right answers are y(es) and n(o)."""
+    words = {"y": "yes", "n": "no"}
+    questions = [Question(str(i), f"Q{i}?", (words[label],), (f"d{i}",)) for i, label in enumerate(labels)]
+    runs = [
+        ArmRun(
+            name,
+            name,
+            tuple(Reply(q.id, words[a], False, (), (), 0.1) for q, a in zip(questions, text, strict=True)),
+        )
+        for name, text in said.items()
+    ]
+    return compare(questions, runs, metric="accuracy", k=1)
+
+
+def test_an_arm_that_always_says_the_same_is_no_evidence() -> None:
+    labels = "y" * 65 + "n" * 35
+    decision = decide(_labelled(labels, {"rag": "n" * 100, "hybrid": "y" * 100}))
+    assert (decision.choice, decision.fine_tune) == (None, None)
+    assert "accuracy 0.650 against 0.350 for rag, +30.0 points" in decision.text
+    assert "not clearly better than one answer to all" in decision.text
+    assert "Not clearly better than answering 'yes' to every question (accuracy 0.650): rag, hybrid." in decision.text
+
+
+def test_an_arm_that_reads_is_chosen_before_one_that_always_says_the_same() -> None:
+    labels = "y" * 60 + "n" * 40
+    decision = decide(_labelled(labels, {"rag": "n" * 100, "tuned": "y" * 100, "hybrid": labels[:-3] + "yyy"}))
+    assert (decision.choice, decision.fine_tune) == ("hybrid", True)
+    assert "every question (accuracy 0.600): rag, tuned." in decision.text
+
+
 def test_a_handful_of_questions_excludes_nothing() -> None:
     decision = _decide({"rag": 3, "hybrid": 0}, n=3)
     assert (decision.choice, decision.fine_tune) == (None, None)

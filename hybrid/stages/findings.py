@@ -54,10 +54,19 @@ def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str,
 
 
 def report_notes(choices: Sequence[PromptChoice], metric: str, comparison: Comparison, index: Index) -> list[str]:
-    """The rag prompts that were tried, answers that failed, what the questions cannot show, and missing gold."""
-    failures = map(_failures, comparison.runs)
-    notes = [_prompts(choices, metric), *failures, advice.power_note(comparison), _missing_gold(comparison, index)]
+    """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
+    failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
+    notes = [_prompts(choices, metric), *failures, power, _refusing(comparison), _missing_gold(comparison, index)]
     return [note for note in notes if note]
+
+
+def _refusing(comparison: Comparison) -> str:
+    """What an arm that refuses everything would score as a detector of unanswerable questions."""
+    count = len(comparison.questions)
+    unanswerable = sum(not question.answerable for question in comparison.questions)
+    if not 0 < unanswerable < count:
+        return ""
+    return f"To refuse every question would score a refusal F1 of {2 * unanswerable / (count + unanswerable):.3f}."
 
 
 def _prompts(choices: Sequence[PromptChoice], metric: str) -> str:
