@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,9 +74,10 @@ def decide(
     An arm is worth `quality` x its points of the comparison's metric, less `latency` x its seconds, `cost` x its price,
     and `changes` if its model must know the documents by heart. It is preferred to the baseline only if it is worth
     more with p < 0.05, by Holm's adjustment for the number of arms, and if it is clearly better than the best single
-    answer to every question (`best_constant`), which needs no reading. Of several, the one worth most is chosen, unless
-    one that needs no training is not clearly worth less. Fine-tuning is advised against where the intervals of all
-    fine-tuned arms exclude a gain. Arms that nobody can build, such as those with oracle contexts, are never chosen.
+    answer to every question (`best_constant`), which needs no reading. Arms most of whose answers failed are left out.
+    Of several, the one worth most is chosen, unless one that needs no training is not clearly worth less. Fine-tuning
+    is advised against where the intervals of all fine-tuned arms exclude a gain. Arms that nobody can build, such as
+    those with oracle contexts, are never chosen.
 
     Args:
         comparison: The arms, their scores and replies.
@@ -84,29 +86,37 @@ def decide(
         arms: What each arm is; others count as untrained.
     """
     prices = costs or {}
-    built = [run.name for run in comparison.runs if not _is_control(arms.get(run.name))]
-    if comparison.baseline not in built:
-        return _without_baseline(comparison, built)
+    failing = {arm.name for arm in comparison.summaries if 2 * arm.errors > arm.n}
+    known = [run.name for run in comparison.runs if not _is_control(arms.get(run.name))]
+    built = [name for name in known if name not in failing]
+    if comparison.baseline not in known:
+        return _without_baseline(comparison, known)
+    if comparison.baseline in failing or not any(mean(comparison, name) for name in known):
+        return replace(_useless(comparison), warnings=tuple(_failed(comparison)))
     if len(built) == 1:
         reason = f"Only {built[0]} ran ({_score(comparison, built[0])}); with one arm there is nothing to compare."
-        return Decision(None, None, (reason,))
+        return Decision(None, None, (reason,), tuple(_failed(comparison)))
     worths = worth(comparison, weights, prices, arms)
     standings = stand(comparison, [name for name in built if name != comparison.baseline], worths, prices, arms)
     plain = weights.latency == weights.cost == weights.changes == 0
-    constant = best_constant([comparison.questions[row] for row in scored(comparison)], comparison.metric)
-    blind = [name for name in built if constant and not _reads(comparison, constant, name)]
+    constant = _constant(comparison)
+    blind = {name for name in built if constant and not _reads(comparison, constant, name)}
     better = sorted((s for s in standings if _is_better(s)), key=lambda s: -s.net)
     if seeing := [standing for standing in better if standing.arm not in blind]:
         decision = _change(comparison, worths, standings, seeing, plain)
-    elif better and constant:
-        decision = _blind(comparison, constant, better[0], standings)
+    elif comparison.baseline in blind:
+        decision = _blind(comparison, standings, plain, everyone=len(blind) == len(built))
     else:
-        decision = _stay(comparison, standings, plain)
+        decision = _stay(comparison, [s for s in standings if s not in better], plain)
     decisive = next((s for s in standings if s.arm == decision.choice), max(standings, key=lambda s: s.net))
     free = [name for name in built if price(name, prices) is None] if weights.cost else []
     warnings = _warnings(comparison, decisive, free, wide=_WIDE * (weights.quality or 1.0))
     if constant and blind:
-        warnings.append(f"Not clearly better than {_always(comparison, constant)}: {', '.join(blind)}.")
+        named = ", ".join(name for name in built if name in blind)
+        warnings.append(
+            f"Not clearly better than answering {constant.answer!r} to every question "
+            f"({_metric(comparison)} {constant.mean:.3f}): {named}."
+        )
     return replace(decision, warnings=tuple(warnings), standings=standings)
 
 
@@ -168,26 +178,47 @@ def _change(
     return Decision(chosen.arm, False if closed else None, tuple(reasons))
 
 
-def _blind(comparison: Comparison, constant: Constant, best: Standing, standings: Sequence[Standing]) -> Decision:
-    """What is better than the baseline is no better than one answer to every question."""
+def _useless(comparison: Comparison) -> Decision:
+    """The baseline failed, or nobody scores anything: that says nothing about the arms."""
+    base = next(arm for arm in comparison.summaries if arm.name == comparison.baseline)
+    if 2 * base.errors > base.n:
+        reason = f"Most answers of the baseline {base.name!r} failed, so there is not enough evidence: mend that first."
+    else:
+        reason = (
+            f"No arm scores anything ({_metric(comparison)} 0 on {_questions(comparison)}), so there is not enough "
+            "evidence: look at the answers, the gold answers and compare.metric."
+        )
+    return Decision(None, None, (reason,))
+
+
+def _blind(comparison: Comparison, standings: Sequence[Standing], plain: bool, *, everyone: bool) -> Decision:
+    """The baseline is no better than one answer to every question, and no arm that is better than both is."""
+    best = max(standings, key=lambda s: s.net)
+    who = "No arm shows that it reads the questions"
+    if not everyone:
+        who = f"{comparison.baseline} does not show that it reads the questions, and no arm that does is clearly better"
     reasons = (
-        "No arm shows that it reads the questions: not enough evidence for any of them.",
+        f"{who}: not enough evidence for any of them.",
         f"{_name(best.arm)} has {_metric(comparison)} {mean(comparison, best.arm):.3f} against "
         f"{mean(comparison, comparison.baseline):.3f} for {comparison.baseline}, {_evidence(best, standings)} "
-        f"on {_questions(comparison)}, but is not clearly better than one answer to all.",
+        f"on {_questions(comparison)}.",
+        *_net(best, plain),
     )
     return Decision(None, None, reasons)
 
 
 def _stay(comparison: Comparison, standings: Sequence[Standing], plain: bool) -> Decision:
-    """No arm is clearly better than the baseline."""
+    """No arm is clearly better than the baseline; arms that only seem so are not among `standings`."""
     base = comparison.baseline
+    if not standings:
+        reason = f"{_name(base)}: no other arm shows that it reads the questions ({_score(comparison, base)})."
+        return Decision(base, None, (reason,))
     trained = [s for s in standings if s.trained]
     closed = bool(trained) and all(_is_ruled_out(comparison, s.high, s.p) for s in trained)
     advice = [f"Do not fine-tune{_spent(trained)}."] if closed else []
     nearest = max(standings, key=lambda s: s.net)
     if all(_is_ruled_out(comparison, s.high, s.p) for s in standings):
-        reason = f"{_name(base)}: no other arm comes near it ({_score(comparison, base)} on {_questions(comparison)})."
+        reason = f"{_name(base)}: no other arm gains on it ({_score(comparison, base)} on {_questions(comparison)})."
         detail = f"The next, {nearest.arm}, differs by {_evidence(nearest, standings)}."
         return Decision(base, False if closed else None, (reason, detail, *_net(nearest, plain), *advice))
     reasons = [
@@ -216,17 +247,21 @@ def _warnings(comparison: Comparison, decisive: Standing, free: Sequence[str], *
     if decisive.high - decisive.low > wide:
         warnings.append(f"Wide interval: {decisive.low:+.1f} to {decisive.high:+.1f} points for {decisive.arm}.")
     warnings += _retrieval(comparison)
-    warnings += [
-        f"{arm.name}: {arm.errors} of {arm.n} answers failed and count as wrong."
-        for arm in comparison.summaries
-        if arm.errors
-    ]
+    warnings += _failed(comparison)
     if free:
         warnings.append(
             f"No price is known for {', '.join(free)}, so compare.weights.cost takes it for free; "
             "set compare.price_hour."
         )
     return warnings
+
+
+def _failed(comparison: Comparison) -> list[str]:
+    return [
+        f"{arm.name}: {arm.errors} of {arm.n} answers failed and count as wrong."
+        for arm in comparison.summaries
+        if arm.errors
+    ]
 
 
 def _retrieval(comparison: Comparison) -> list[str]:
@@ -257,8 +292,11 @@ def _reads(comparison: Comparison, constant: Constant, arm: str) -> bool:
     return lead.difference > 0 and lead.p < _ALPHA
 
 
-def _always(comparison: Comparison, constant: Constant) -> str:
-    return f"answering {constant.answer!r} to every question ({_metric(comparison)} {constant.mean:.3f})"
+def _constant(comparison: Comparison) -> Constant | None:
+    """The best single answer to every question, what each arm says most often among those tried."""
+    counts = [Counter(reply.text for reply in run.replies if reply.text) for run in comparison.runs]
+    said = [text for count in counts for text, times in count.most_common(1) if times > 1]
+    return best_constant([comparison.questions[row] for row in scored(comparison)], comparison.metric, said)
 
 
 def _is_better(standing: Standing) -> bool:

@@ -90,13 +90,16 @@ class Benchmark:
 def split(items: Sequence[Item], share: float, seed: int) -> Split:
     """Puts whole groups aside until they hold `share` of the questions, and drops what would leak from the rest.
 
-    Groups that would be most of the test side by themselves come last: a comparison about one group says little.
+    Groups that would be most of the test side by themselves stay for training, as a comparison about one group says
+    little, unless the others are less than half of what is wanted.
     """
     wanted = share * len(items)
     sizes = Counter(item.group for item in items)
     groups = sorted(sizes)
     Random(seed).shuffle(groups)
-    groups.sort(key=lambda group: sizes[group] > wanted / 2)
+    small = [group for group in groups if sizes[group] <= wanted / 2]
+    if sum(sizes[group] for group in small) >= wanted / 2:
+        groups = small
     aside: set[str] = set()
     size = 0
     for group in groups:

@@ -1,7 +1,7 @@
 """The decision table: whom the verdict recommends, when it says "do not fine-tune", and what it warns of."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from json import dumps
 
 import pytest
@@ -125,7 +125,7 @@ def test_an_arm_that_always_says_the_same_is_no_evidence() -> None:
     decision = decide(_labelled(labels, {"rag": "n" * 100, "hybrid": "y" * 100}))
     assert (decision.choice, decision.fine_tune) == (None, None)
     assert "accuracy 0.650 against 0.350 for rag, +30.0 points" in decision.text
-    assert "not clearly better than one answer to all" in decision.text
+    assert "No arm shows that it reads the questions" in decision.text
     assert "Not clearly better than answering 'yes' to every question (accuracy 0.650): rag, hybrid." in decision.text
 
 
@@ -134,6 +134,44 @@ def test_an_arm_that_reads_is_chosen_before_one_that_always_says_the_same() -> N
     decision = decide(_labelled(labels, {"rag": "n" * 100, "tuned": "y" * 100, "hybrid": labels[:-3] + "yyy"}))
     assert (decision.choice, decision.fine_tune) == ("hybrid", True)
     assert "every question (accuracy 0.600): rag, tuned." in decision.text
+
+
+@pytest.mark.parametrize("said", ["y" * 100, "n" * 100])
+def test_a_baseline_that_always_says_the_same_is_not_recommended(said: str) -> None:
+    decision = decide(_labelled("y" * 60 + "n" * 40, {"rag": said, "hybrid": "n" * 100}))
+    assert (decision.choice, decision.fine_tune) == (None, None)
+    assert "No arm shows that it reads the questions: not enough evidence" in decision.text
+
+
+def test_an_arm_that_is_only_faster_does_not_take_the_evidence_from_a_baseline_that_reads() -> None:
+    labels = "yn" * 50
+    comparison = _labelled(labels, {"rag": labels[:-10] + labels[-10:][::-1], "base": "y" * 100})
+    slow = tuple(replace(reply, seconds=9.0) for reply in comparison.runs[0].replies)
+    runs = [replace(comparison.runs[0], replies=slow), comparison.runs[1]]
+    decision = decide(replace(comparison, runs=tuple(runs)), weights=WeightsConfig(latency=10.0))
+    assert decision.choice == "rag"
+    assert "no other arm shows that it reads the questions" in decision.text
+
+
+def test_partial_credit_for_one_answer_is_no_evidence() -> None:
+    questions = [Question(str(i), "How long?", (f"{i} hours",), (f"d{i}",)) for i in range(100)]
+    runs = [
+        ArmRun(name, name, tuple(Reply(q.id, text, False, (), (), 0.1) for q in questions))
+        for name, text in {"rag": "Nobody knows.", "hybrid": "500 hours"}.items()
+    ]
+    assert decide(compare(questions, runs, k=1)).choice is None
+
+
+def test_nobody_scores_or_most_answers_fail() -> None:
+    nothing = _decide({"rag": 0, "hybrid": 0})
+    assert (nothing.choice, nothing.fine_tune) == (None, None)
+    assert "No arm scores anything" in nothing.text
+    outage = _decide({"rag": 30, "hybrid": 30}, failed={"rag": 25})
+    assert outage.choice is None
+    assert "Most answers of the baseline 'rag' failed" in outage.text
+    assert "rag: 25 of 41 answers failed" in outage.text
+    arm = _decide({"base": 20, "rag": 30, "hybrid": 40}, failed={"hybrid": 30})
+    assert (arm.choice, arm.fine_tune) == ("rag", None), "an arm that failed tells nothing about fine-tuning"
 
 
 def test_a_handful_of_questions_excludes_nothing() -> None:
@@ -156,9 +194,7 @@ def test_a_clearly_better_arm_is_recommended_with_its_numbers() -> None:
 
 def test_do_not_fine_tune_names_what_training_cost() -> None:
     decision = _decide({"rag": 35, "tuned": 2, "hybrid": 12})
-    assert decision.text.startswith(
-        "Retrieval alone (RAG): no other arm comes near it (token F1 0.875 on 40 questions)."
-    )
+    assert decision.text.startswith("Retrieval alone (RAG): no other arm gains on it (token F1 0.875 on 40 questions).")
     assert "Do not fine-tune: 365 s of training bought nothing." in decision.text
 
 

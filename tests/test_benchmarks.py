@@ -59,7 +59,7 @@ def test_no_group_and_no_document_is_on_both_sides(items: list[Item], share: flo
     known = [set().union(*(item.documents for item in side)) for side in (parts.train, parts.test)]
     assert not known[0] & known[1]
     assert len(parts.train) + len(parts.test) + parts.dropped == len(items)
-    assert len(parts.test) >= share * len(items)
+    assert len(parts.test) >= share * len(items) / 2
 
 
 def test_the_seed_draws_the_groups() -> None:
@@ -73,7 +73,8 @@ def test_a_group_that_would_be_most_of_the_comparison_stays_with_training() -> N
     items = [Item(Question(str(n), "?"), "large" if n < 50 else str(n), frozenset()) for n in range(100)]
     for seed in range(10):
         assert "large" not in {item.group for item in split(items, 0.3, seed).test}
-    assert len(split(items, 0.8, 0).test) >= 80, "it is taken where the others are too few"
+    assert len(split(items, 0.6, 0).test) == 50, "the others are enough, though less than wanted"
+    assert len(split(items[:60], 0.8, 0).test) >= 48, "it is taken where the others are too few"
 
 
 @pytest.mark.parametrize("name", SETS)
