@@ -52,7 +52,8 @@ def measures(
       questions; the last is the recall of refusals.
     - `refusal_precision`, `refusal_f1`: of refusals, as the detection of unanswerable questions, if there are any.
     - `coverage`: share of questions that were answered, neither refused nor failed.
-    - `answered_precision`: mean of `metric` over the questions that were answered; 0 for an unanswerable one.
+    - `answered_precision`: mean of `metric` over the questions that were answered; 0 for an unanswerable one. Questions
+      that do not have the metric, such as those without a label, are left out.
     - `recall_at_k`, `mrr`, `ndcg_at_k`: means over the questions with gold documents, of what the arm retrieved.
     - `seconds`: mean time of an answer that did not fail.
     """
@@ -62,7 +63,9 @@ def measures(
     refused = _floats(reply.abstained and not reply.error for reply in replies)
     failed = _floats(bool(reply.error) for reply in replies)
     answered = 1 - np.maximum(refused, failed)
-    wanted = _floats(value or 0.0 for value in _field(scores, metric))
+    wanted = _field(scores, metric)
+    judged = np.array([value is not None for value in wanted], dtype=np.bool_) | ~answerable
+    points = _floats(value or 0.0 for value in wanted)
     rightly = refused * ~answerable
     ones = np.ones(len(questions))
     retrieves = float(any(reply.documents for reply in replies)) * ones
@@ -76,7 +79,7 @@ def measures(
         Measure("refusal_precision", detectable, rightly, refused, True),
         Measure("refusal_f1", detectable, 2 * rightly, refused + ~answerable),
         Measure("coverage", everything, answered, ones, True),
-        Measure("answered_precision", everything, wanted * answered, answered),
+        Measure("answered_precision", judged, points * answered, answered),
         Measure("recall_at_k", with_gold, _floats(recall_at_k(*pair, k) for pair in ranked), retrieves),
         Measure("mrr", with_gold, _floats(reciprocal_rank(*pair) for pair in ranked), retrieves),
         Measure("ndcg_at_k", with_gold, _floats(ndcg_at_k(*pair, k) for pair in ranked), retrieves),

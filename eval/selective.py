@@ -17,7 +17,7 @@ class CurvePoint(NamedTuple):
 
     Attributes:
         confidence: The least confidence that is answered with.
-        coverage: Share of all questions that are still answered.
+        coverage: Share of the questions that are still answered.
         precision: Mean score of these answers.
     """
 
@@ -43,14 +43,19 @@ class Selective(NamedTuple):
 def selective(comparison: Comparison) -> list[Selective]:
     """Measures every arm that has answers, all of them with a confidence.
 
-    Refusals and failures are no answers. Answering an unanswerable question scores 0.
+    Refusals and failures are no answers. Answering an unanswerable question scores 0; questions that do not have the
+    deciding metric, such as those without a label, are left out.
     """
     found = []
     for run in comparison.runs:
+        scored = zip(comparison.questions, run.replies, comparison.scores[run.name], strict=True)
+        judged = [
+            (reply, points)
+            for question, reply, score in scored
+            if (points := getattr(score, comparison.metric)) is not None or not question.answerable
+        ]
         answered = [
-            (reply.confidence, getattr(score, comparison.metric) or 0.0)
-            for reply, score in zip(run.replies, comparison.scores[run.name], strict=True)
-            if not reply.abstained and not reply.error
+            (reply.confidence, points or 0.0) for reply, points in judged if not reply.abstained and not reply.error
         ]
         confidences = [confidence for confidence, _ in answered if confidence is not None]
         if not answered or len(confidences) < len(answered):
@@ -58,7 +63,7 @@ def selective(comparison: Comparison) -> list[Selective]:
         scores = [score for _, score in answered]
         right = [score >= RIGHT for score in scores]
         worth = auroc(right, confidences) if len(set(right)) == 2 else None
-        found.append(Selective(run.name, worth, tuple(coverage_curve(confidences, scores, len(run.replies)))))
+        found.append(Selective(run.name, worth, tuple(coverage_curve(confidences, scores, len(judged)))))
     return found
 
 

@@ -18,7 +18,7 @@ from hybrid.retrieval.chunk import ChunkerSettings
 from hybrid.retrieval.embed import Vectors
 from hybrid.types import Chunk, Document
 
-_VERSION = 2
+VERSION = 2
 _META = "index.json"
 _VECTORS = "vectors.safetensors"
 _CHUNKS = "chunks.jsonl"
@@ -55,7 +55,7 @@ def save_index(folder: Path, stored: Stored) -> None:
     stored.bm25.save(folder / _WORDS)
     files = [folder / _VECTORS, folder / _CHUNKS, folder / _DOCUMENTS, *sorted((folder / _WORDS).glob("*"))]
     meta = {
-        "version": _VERSION,
+        "version": VERSION,
         "embedder": stored.meta.embedder,
         "dimension": stored.vectors.shape[1],
         "chunker": stored.meta.chunker._asdict(),
@@ -75,9 +75,9 @@ def load_index(folder: Path) -> Stored:
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file():
-            raise ArtefactError(f"{file} is missing; run `hybrid index` again")
+            raise ArtefactError(f"{file} is missing; run `hybrid index --force`")
         if _digest(file) != digest:
-            raise ArtefactError(f"{file} is damaged: it is not the file that was saved; run `hybrid index` again")
+            raise ArtefactError(f"{file} is damaged: it is not the file that was saved; run `hybrid index --force`")
     from safetensors.numpy import load_file
 
     return Stored(
@@ -95,13 +95,13 @@ def _read_meta(file: Path) -> tuple[Meta, dict[str, str]]:
         raise ArtefactError(f"{file} is missing; run `hybrid index`")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        if record["version"] != _VERSION:
-            raise ValueError(f"version {record['version']}, while this Hybrid reads {_VERSION}")
+        if record["version"] != VERSION:
+            raise ValueError(f"version {record['version']}, while this Hybrid reads {VERSION}")
         chunker = ChunkerSettings(**record["chunker"])
         digests = {name: str(record["files"][name]) for name in (_VECTORS, _CHUNKS, _DOCUMENTS, *record["files"])}
         return Meta(record["embedder"], chunker, dict(record["documents"])), digests
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{file} is damaged or of another version: {error}; run `hybrid index` again") from None
+        raise ArtefactError(f"{file} is damaged or of another version: {error}; run `hybrid index --force`") from None
 
 
 def _digest(file: Path) -> str:

@@ -138,6 +138,29 @@ def test_comparison_answers_do_not_leak_into_the_pairs(finished_project: Project
     assert not asked & {pair.question.lower() for pair in pairs}
 
 
+def test_an_index_of_another_format_is_made_again_and_nothing_else(
+    finished_copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.stages.inputs.VERSION", 99)
+    monkeypatch.setattr("hybrid.retrieval.store.VERSION", 99)
+    states = _states(finished_copy)
+    assert states.pop("index") == ("stale", "changed: format")
+    assert {state for state, _ in states.values()} == {"fresh"}
+    with pytest.raises(ArtefactError, match="reads 99"):
+        Index.load(finished_copy.path("index"))
+    finished_copy.index()
+    assert len(Index.load(finished_copy.path("index")).chunks) > 0
+
+
+def test_a_damaged_index_is_mended_as_its_error_says(finished_copy: Project) -> None:
+    with (finished_copy.path("index") / "chunks.jsonl").open("a") as file:
+        file.write("x")
+    with pytest.raises(ArtefactError, match="run `hybrid index --force`"):
+        Index.load(finished_copy.path("index"))
+    finished_copy.index(force=True)
+    assert len(Index.load(finished_copy.path("index")).chunks) > 0
+
+
 def test_a_second_run_skips_everything(finished_copy: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_copy.store.rglob("*") if path.is_file()}
     results = finished_copy.run()

@@ -13,6 +13,7 @@ from hybrid.pairs.gates.verify import answerer_identity
 from hybrid.pairs.review.marks import read_marks
 from hybrid.pairs.teachers import teacher_identity
 from hybrid.retrieval.embed import fingerprint_folder
+from hybrid.retrieval.store import VERSION
 from hybrid.stages.measuring import reading_models
 from hybrid.stages.serve import other_arms
 
@@ -26,15 +27,14 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
     questions = fingerprint_examples(project.questions) if project.questions else None
     own = fingerprint_examples(project.own_pairs) if project.own_pairs else None
     model = fingerprint_folder(project.model)
-    inputs: dict[str, dict[str, Any]] = {
-        "index": {
-            "documents": fingerprint_files(project.documents),
-            "index settings": config.index,
-            "embedder": fingerprint_folder(project.embedder),
-        },
+    index = {
+        "documents": fingerprint_files(project.documents),
+        "index settings": config.index,
+        "embedder": fingerprint_folder(project.embedder),
     }
+    inputs: dict[str, dict[str, Any]] = {"index": {**index, "format": VERSION}}
     inputs["pairs"] = {
-        "index": fingerprint(**inputs["index"]),
+        "index": fingerprint(**index),  # whatever its format: it finds the same
         "pairs settings": replace(config.pairs, file=None, teacher_model=TeacherConfig()),
         "teacher": teacher_identity(config, project.folder),
         "own questions": own,

@@ -28,6 +28,17 @@ def reply(question: str, text: str, confidence: float | None, *, abstained: bool
     return Reply(question, text, abstained, (), (), 1.0, error=error, confidence=confidence)
 
 
+def test_questions_without_the_metric_are_left_out() -> None:
+    questions = [Question(str(n), "Is it?", ("yes",)) for n in range(2)]
+    questions += [Question(f"s{n}", "What?", ("a span",)) for n in range(8)]
+    said = [reply("0", "yes", 0.9), reply("1", "no", 0.4), *(reply(f"s{n}", "a span", 0.8) for n in range(8))]
+    comparison = compare(questions, [ArmRun("rag", "", tuple(said))], k=1, metric="accuracy")
+    (found,) = selective(comparison)
+    assert found.auroc == 1.0
+    assert found.curve == ((0.9, 0.5, 1.0), (0.4, 1.0, 0.5))
+    assert comparison.summaries[0].value("answered_precision") == 0.5
+
+
 def test_arms() -> None:
     golds = ["red", "blue", "green", "white", "black"]
     questions = [Question(str(n), "Which colour?", (gold,)) for n, gold in enumerate(golds)]
