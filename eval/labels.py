@@ -53,6 +53,7 @@ _MEASURES = {
         explained="Mean of the deciding metric over what was answered; an unanswerable question is 0.",
     ),
     "recall_at_k": Label("Retrieval recall", _SHARE, "high", "Share of the gold documents among those retrieved."),
+    "gold_shown": Label("Gold shown", _SHARE, "high", "Share of the gold documents of which a passage was shown."),
     "mrr": Label("Reciprocal rank", explained="1 / rank of the first gold document retrieved; 0 where there is none."),
     "ndcg_at_k": Label("nDCG", explained="How near the top the gold documents stand among those retrieved."),
     "similarity": Label("Embedding similarity", explained="Cosine of answer and nearest gold answer."),

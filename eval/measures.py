@@ -54,7 +54,8 @@ def measures(
     - `coverage`: share of questions that were answered, neither refused nor failed.
     - `answered_precision`: mean of `metric` over the questions that were answered; 0 for an unanswerable one. Questions
       that do not have the metric, such as those without a label, are left out.
-    - `recall_at_k`, `mrr`, `ndcg_at_k`: means over the questions with gold documents, of what the arm retrieved.
+    - `recall_at_k`, `mrr`, `ndcg_at_k`: means over the questions with gold documents, of what was retrieved.
+    - `gold_shown`: mean share of the gold documents of which the prompt showed a passage.
     - `seconds`: mean time of an answer that did not fail.
     """
     everything = np.ones(len(questions), dtype=np.bool_)
@@ -69,6 +70,7 @@ def measures(
     rightly = refused * ~answerable
     ones = np.ones(len(questions))
     retrieves = float(any(reply.documents for reply in replies)) * ones
+    shows = float(any(reply.contexts for reply in replies)) * ones
     with_gold = np.array([bool(question.gold) for question in questions], dtype=np.bool_)
     ranked = [(reply.documents, q.gold) for q, reply in zip(questions, replies, strict=True)]
     return [
@@ -81,10 +83,16 @@ def measures(
         Measure("coverage", everything, answered, ones, True),
         Measure("answered_precision", judged, points * answered, answered),
         Measure("recall_at_k", with_gold, _floats(recall_at_k(*pair, k) for pair in ranked), retrieves),
+        Measure("gold_shown", with_gold, _floats(map(_shown, questions, replies)), shows),
         Measure("mrr", with_gold, _floats(reciprocal_rank(*pair) for pair in ranked), retrieves),
         Measure("ndcg_at_k", with_gold, _floats(ndcg_at_k(*pair, k) for pair in ranked), retrieves),
         Measure("seconds", everything, _floats(reply.seconds for reply in replies) * (1 - failed), 1 - failed),
     ]
+
+
+def _shown(question: Question, reply: "Reply") -> float:
+    shown = dict.fromkeys(chunk.rpartition("#")[0] for chunk in reply.contexts)
+    return recall_at_k(list(shown), question.gold, max(1, len(shown)))
 
 
 def _field(scores: Sequence[AnswerScore], name: str) -> list[float | None]:

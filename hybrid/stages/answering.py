@@ -71,7 +71,9 @@ def answer(
     project: Project, arm: Arm, answerer: Answerer, choice: PromptChoice, material: Material, journal: Path
 ) -> Answered:
     """Answers with one arm; what a run before has answered without an error is taken over."""
-    shown = contexts(arm.context, choice.k, material.questions, material.found, material.chunks_of)
+    # All that is retrieved, though a prompt may show less: what retrieval finds does not depend on the prompt.
+    k = max(choice.k, project.config.prompt.k) if arm.context == "retrieved" else choice.k
+    shown = contexts(arm.context, k, material.questions, material.found, material.chunks_of)
     if arm.context == "oracle":  # a question may need the chunks of several documents
         choice = choice._replace(k=max(choice.k, *map(len, shown)))
     done = {key: reply for key, reply in read_replies(journal).items() if not reply.error}

@@ -51,6 +51,7 @@ def test_summary() -> None:
     assert summary.n == 5
     assert values(summary, "em", "f1", "contains") == pytest.approx((1 / 3, (1 + 0 + 2 / 3) / 3, 1 / 3))
     assert summary.value("recall_at_k") == pytest.approx((1 + 1 + 0.5) / 3)
+    assert summary.value("gold_shown") == pytest.approx((1 + 1 + 0.5) / 3)
     assert summary.value("mrr") == pytest.approx((1 + 1 / 2 + 1) / 3)
     second = 1 / math.log2(3)
     assert summary.value("ndcg_at_k") == pytest.approx((1 + second + 1 / (1 + second)) / 3)
@@ -70,7 +71,7 @@ def test_missing_failed_and_abstained_replies_score_nothing() -> None:
     assert (rag.errors, rag.failed, rag.value("em")) == (1, ("q1",), 0.0)
     assert (base.errors, base.failed, base.value("em")) == (2, ("q2", "q5"), 0.0)
     assert base.value("over_refused") == pytest.approx(1 / 3)
-    assert values(base, "recall_at_k", "mrr", "ndcg_at_k") == (None, None, None)
+    assert values(base, "recall_at_k", "gold_shown", "mrr", "ndcg_at_k") == (None, None, None, None)
     assert base.value("refused_unanswerable") == 0.0
     assert [r.error for r in comparison.runs[1].replies] == ["", "no reply", "", "", "no reply"]
     assert [r.question_id for r in comparison.runs[1].replies] == ["q1", "q2", "q3", "q4", "q5"]

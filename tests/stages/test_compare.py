@@ -92,6 +92,7 @@ def test_every_arm_answers_the_same_questions(many: Project, monkeypatch: pytest
         replies = question["replies"]
         assert replies["copy"]["text"] == replies["hybrid"]["text"], "the same adapter answers the same"
         assert replies["hybrid_closed"]["contexts"] == []
+        assert replies["rag"]["documents"] == replies["hybrid"]["documents"], "whatever the prompt of rag shows"
         assert replies["tuned_rag"]["contexts"] == replies["hybrid"]["contexts"]
         if question["gold"]:
             oracle = {chunk.rpartition("#")[0] for chunk in replies["rag_oracle"]["contexts"]}
