@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hybrid import advice, rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.dependence import dependence_notes, passage_groups
 from hybrid.eval.answers import score_answer
 from hybrid.eval.comparison import Reply, compare
 from hybrid.eval.report import write_report
@@ -50,6 +51,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         check_key(config.compare.judge)
     questions = _sample(load_examples(project.questions, answered=True), config.compare.limit, config.seed)
     index = Index.load(project.path("index"))
+    groups = passage_groups(questions, index.chunks)
     arms = select_arms(config.compare.arms, functions or {})
     outcome = _answer_all(project, work, arms, functions or {}, questions, index)
     answered = outcome.answered
@@ -61,6 +63,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         metric=config.compare.metric,
         k=config.prompt.k,
         seed=config.seed,
+        groups=groups,
         further=findings.further,
     )
     costs = {name: answered[name].cost for name in order}
@@ -73,7 +76,11 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         title=f"{project.folder.name}: which way answers best?",
         facts=report_facts(project, index, questions),
         verdict=decision.text,
-        notes=[*report_notes(outcome.choices, config.compare.metric, comparison, index), *findings.notes],
+        notes=[
+            *report_notes(outcome.choices, config.compare.metric, comparison, index),
+            *dependence_notes(questions, groups),
+            *findings.notes,
+        ],
         costs=[asdict(cost) for cost in costs.values()],
         decision=asdict(decision),
         passages={chunk.id: chunk.text for chunk in index.chunks},
