@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hybrid.arms import ARMS, Arm
+from hybrid.arms import ARMS, Arm, controls
 from hybrid.config import WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
@@ -84,7 +84,8 @@ def decide(
         arms: What each arm is; others count as untrained.
     """
     prices = costs or {}
-    built = [run.name for run in comparison.runs if not _is_control(arms.get(run.name))]
+    unbuildable = controls(arms.values())
+    built = [run.name for run in comparison.runs if run.name not in unbuildable]
     if comparison.baseline not in built:
         return _without_baseline(comparison, built)
     if len(built) == 1:
@@ -245,10 +246,6 @@ def _retrieval(comparison: Comparison) -> list[str]:
         f"Retrieval is the bottleneck: it finds {recall:.0%} of the gold documents. "
         f"Fix it first (chunks, embedder, prompt.k), then compare again.{ceiling}"
     ]
-
-
-def _is_control(arm: Arm | None) -> bool:
-    return arm is not None and arm.context in {"oracle", "distractors"}
 
 
 def _reads(comparison: Comparison, constant: Constant, arm: str) -> bool:
