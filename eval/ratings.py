@@ -18,10 +18,17 @@ _RATINGS = {"a": "A", "b": "B", "tie": "tie"}
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
-    """The ratings of one person: `A`, `B` or `tie` per item, in the order of the sheet."""
+    """The ratings of one person.
+
+    Attributes:
+        rater: Their name.
+        ratings: `A`, `B` or `tie` per item, in the order of the sheet.
+        rewritten: Number of items whose texts are not those of the sheet.
+    """
 
     rater: str
     ratings: tuple[str, ...]
+    rewritten: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +79,36 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class HumanResult:
-    """Preferences per pair of arms, and agreements per pair of raters."""
+    """What the raters said together.
+
+    Attributes:
+        raters: Their names.
+        preferences: One per pair of arms.
+        agreements: One per pair of raters.
+        rewritten: Per rater, the number of items that came back with other texts than they went out with.
+    """
 
     raters: tuple[str, ...]
     preferences: tuple[Preference, ...]
     agreements: tuple[Agreement, ...]
+    rewritten: tuple[int, ...]
 
 
 def read_ratings(file: Path, key: Key) -> Ratings:
     """Reads the rated sheet of one person, who is named by the file: `answers.csv` filled in, or what the page saved.
 
-    Cells may be separated by commas, semicolons or tabs, as spreadsheets do.
+    Cells may be separated by commas, semicolons or tabs, as spreadsheets do. These rewrite texts, too, such as 3/4 to a
+    date and 007 to 7; a rating counts by the number of its item all the same, and such items are counted.
 
     Raises:
         EvaluationError: The file cannot be read or belongs to another sheet; an item is missing, there twice or
-            unknown; its texts were changed; its rating is missing or not one of A, B and tie.
+            unknown, or has the texts of another; its rating is missing or not one of A, B and tie.
     """
     rows = _rows(file)
     known = {item.item: item for item in key.items}
+    texts = {item.texts for item in key.items}
     found: dict[str, str] = {}
+    rewritten = 0
     for line, row in rows:
         where, item = f"{file}, row {line}", row["item"].strip()
         if row["sheet"].strip() != key.sheet:
@@ -99,15 +117,17 @@ def read_ratings(file: Path, key: Key) -> Ratings:
             raise EvaluationError(f"{where}: the sheet has no item {item!r}")
         if item in found:
             raise EvaluationError(f"{where}: item {item!r} is there twice")
-        if set(TEXT_COLUMNS) <= row.keys() and texts_digest(row) != known[item].texts:
-            raise EvaluationError(
-                f"{where}: the texts of item {item!r} were changed; only the column rating may be, so copy the ratings "
-                "into a fresh answers.csv"
-            )
+        if set(TEXT_COLUMNS) <= row.keys() and (digest := texts_digest(row)) != known[item].texts:
+            if digest in texts:
+                raise EvaluationError(
+                    f"{where}: item {item!r} has the texts of another item; its columns were sorted apart, so rate "
+                    "again in rate.html or a fresh answers.csv"
+                )
+            rewritten += 1
         found[item] = _rating(row["rating"], where, item)
     if missing := [item for item in known if item not in found]:
         raise EvaluationError(f"{file}: {len(missing)} of {len(known)} items are missing: {', '.join(missing[:5])}")
-    return Ratings(file.stem, tuple(found[item] for item in known))
+    return Ratings(file.stem, tuple(found[item] for item in known), rewritten)
 
 
 def sheet_of(file: Path) -> str:
@@ -146,7 +166,8 @@ def judge_ratings(key: Key, raters: Sequence[Ratings]) -> HumanResult:
         )
         for pair, same in zip(key.pairs, key.same, strict=True)
     )
-    return HumanResult(tuple(names), preferences, tuple(_agreement(*pair) for pair in combinations(raters, 2)))
+    agreements = tuple(_agreement(*pair) for pair in combinations(raters, 2))
+    return HumanResult(tuple(names), preferences, agreements, tuple(rater.rewritten for rater in raters))
 
 
 def cohen_kappa(one: Sequence[str], other: Sequence[str]) -> float | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hybrid.arms import ARMS, Arm
+from hybrid.arms import ARMS, Arm, controls
 from hybrid.config import WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
@@ -87,7 +87,7 @@ def decide(
     """
     prices = costs or {}
     failing = {arm.name for arm in comparison.summaries if 2 * arm.errors > arm.n}
-    known = [run.name for run in comparison.runs if not _is_control(arms.get(run.name))]
+    known = [run.name for run in comparison.runs if run.name not in controls(arms.values())]
     built = [name for name in known if name not in failing]
     if comparison.baseline not in known:
         return _without_baseline(comparison, known)
@@ -280,10 +280,6 @@ def _retrieval(comparison: Comparison) -> list[str]:
         f"Retrieval is the bottleneck: it finds {recall:.0%} of the gold documents. "
         f"Fix it first (chunks, embedder, prompt.k), then compare again.{ceiling}"
     ]
-
-
-def _is_control(arm: Arm | None) -> bool:
-    return arm is not None and arm.context in {"oracle", "distractors"}
 
 
 def _reads(comparison: Comparison, constant: Constant, arm: str) -> bool:

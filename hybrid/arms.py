@@ -77,6 +77,15 @@ _SHOWN = {
 }
 
 
+def controls(arms: Iterable[Arm | ArmConfig]) -> set[str]:
+    """Names of the arms that nobody can build, as their contexts are chosen by the answer.
+
+    >>> sorted(controls(ARMS.values()))
+    ['hybrid_distractors', 'hybrid_oracle', 'rag_oracle']
+    """
+    return {arm.name for arm in arms if arm.context in {"oracle", "distractors"}}
+
+
 def select_arms(entries: Sequence[str | ArmConfig], functions: Iterable[str] = ()) -> list[Arm]:
     """Returns the arms that `compare.arms` lists, and one for every Python function by its name.
 

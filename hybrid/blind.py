@@ -6,10 +6,13 @@ describe(judge_blind_sheet(project, [Path("ada.csv"), Path("bob.csv")]))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid.arms import ARMS, controls
+from hybrid.config import ArmConfig
 from hybrid.errors import EvaluationError
 from hybrid.eval.blind import make_sheet, read_key, write_sheet
 from hybrid.eval.ratings import HumanResult, judge_ratings, read_ratings, sheet_of
@@ -19,6 +22,8 @@ from hybrid.types import Question
 if TYPE_CHECKING:
     from hybrid.project import Project
 
+_NO_SCORE = {"value": -math.inf}  # of an arm that no question measures
+
 
 def write_blind_sheet(project: Project, n: int, pairs: Sequence[tuple[str, str]] = ()) -> Path:
     """Writes a blinded sheet of answers of the last comparison.
@@ -26,7 +31,8 @@ def write_blind_sheet(project: Project, n: int, pairs: Sequence[tuple[str, str]]
     Args:
         project: The project.
         n: Number of questions to draw, by the project's seed.
-        pairs: Pairs of arms to compare; by default the baseline and the arm with the best F1 of the others.
+        pairs: Pairs of arms to compare; by default the baseline and the best of the others by the comparison's metric,
+            of those that can be built: an arm with oracle contexts wins without being a choice.
 
     Returns:
         The folder with `answers.csv` and `rate.html`, either of which a rater can use.
@@ -43,7 +49,9 @@ def write_blind_sheet(project: Project, n: int, pairs: Sequence[tuple[str, str]]
     answers = {
         arm["name"]: [values["replies"][arm["name"]]["text"] for values in data["questions"]] for arm in data["arms"]
     }
-    sheet, key = make_sheet(questions, answers, pairs or [_best_pair(data)], n=n, seed=project.config.seed)
+    named = [arm for arm in project.config.compare.arms if isinstance(arm, ArmConfig)]
+    chosen = pairs or [_best_pair(data, controls([*ARMS.values(), *named]))]
+    sheet, key = make_sheet(questions, answers, chosen, n=n, seed=project.config.seed)
     folder = project.folder / "blind"
     title = f"{project.folder.name}: which answer is better?"
     write_sheet(sheet, key, folder, _key_file(project, sheet.id), title=title)
@@ -67,7 +75,7 @@ def judge_blind_sheet(project: Project, files: Sequence[Path]) -> HumanResult:
 
 
 def describe(result: HumanResult) -> str:
-    """The result as lines of text: one per pair of arms, one per pair of raters."""
+    """The result as lines of text: one per pair of arms, one per pair of raters, and one per rewritten sheet."""
     lines = [
         f"{found.first} against {found.second}: {found.wins} wins{_share(found.win_interval)}, {found.ties} ties, "
         f"{found.losses} losses{_share(found.loss_interval)} on {found.n} questions; sign test p = {found.p:.3f}"
@@ -79,18 +87,25 @@ def describe(result: HumanResult) -> str:
         lines.append(
             f"{first} and {second} agree on {agreement.share:.0%} of {agreement.n} items, Cohen's kappa {kappa}"
         )
+    lines += [
+        f"{rater}: the texts of {count} items are not those of the sheet, as where a spreadsheet makes dates of "
+        "fractions; the ratings were read by item number (rate.html rewrites nothing)"
+        for rater, count in zip(result.raters, result.rewritten, strict=True)
+        if count
+    ]
     return "\n".join(lines)
 
 
-def _best_pair(data: dict[str, Any]) -> tuple[str, str]:
-    baseline = data["baseline"]
-    others = [arm for arm in data["arms"] if arm["name"] != baseline]
-    if len(others) in (0, len(data["arms"])):
+def _best_pair(data: dict[str, Any], unbuildable: Collection[str]) -> tuple[str, str]:
+    baseline, metric = data["baseline"], data["metric"]
+    names = [arm["name"] for arm in data["arms"]]
+    others = [arm for arm in data["arms"] if arm["name"] not in {baseline, *unbuildable}]
+    if baseline not in names or not others:
         raise EvaluationError(
-            f"a blinded sheet compares an arm with {baseline!r}; the comparison has "
-            f"{', '.join(arm['name'] for arm in data['arms'])}: add both to compare.arms"
+            f"a blinded sheet compares an arm that can be built with {baseline!r}; the comparison has "
+            f"{', '.join(names)}: add both to compare.arms"
         )
-    return max(others, key=lambda arm: arm["f1"])["name"], baseline
+    return max(others, key=lambda arm: arm["scores"].get(metric, _NO_SCORE)["value"])["name"], baseline
 
 
 def _key_file(project: Project, sheet: str) -> Path:

@@ -22,7 +22,7 @@ class ArmCost:
         arm: Name of the arm.
         tokens_in: Mean tokens of a prompt.
         tokens_out: Mean tokens of an answer.
-        seconds_p50: Median time of an answer: its share of its batch, with the search.
+        seconds_p50: Median time of an answer, with the search: its share of its batch, or of an endpoint its own call.
         seconds_p95: 95th percentile of the same.
         peak_memory_mb: Most memory held while the arm answered: of the GPU, else of the whole process.
         training_seconds: Time that its adapter took to train.

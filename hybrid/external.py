@@ -74,7 +74,11 @@ class EndpointAnswerer:
         return [replies[question.id] for question in questions]
 
     def _ask(self, todo: Sequence[int], prompts: Sequence[Messages]) -> Iterator[tuple[int, Completion, float]]:
-        """Yields place, reply and seconds; what a window left unanswered is asked again, one by one."""
+        """Yields place, reply and seconds; what a window left unanswered is asked again, one by one.
+
+        The seconds are the generator's own where it tells them: calls that run side by side arrive all at once, so that
+        the time between two replies is no time that anybody waited.
+        """
         failures = 0  # in a row
         for start in range(0, len(todo), self.window):
             waiting = list(todo[start : start + self.window])
@@ -89,14 +93,14 @@ class EndpointAnswerer:
                         said, failures = next(iter(self.generator.generate([prompts[place]]))), 0
                     except EndpointError as error:
                         said, failures = _failed(str(error)), failures + 1
-                yield place, said, time.perf_counter() - started
+                yield place, said, _seconds(said, time.perf_counter() - started)
 
     def _together(self, places: Sequence[int], prompts: Sequence[Messages]) -> Iterator[tuple[int, Completion, float]]:
         started = time.perf_counter()
         try:
             for said in self.generator.generate([prompts[place] for place in places]):
                 now = time.perf_counter()
-                yield places[said.place], said, now - started
+                yield places[said.place], said, _seconds(said, now - started)
                 started = now
         except EndpointError:
             return  # what is missing is asked again
@@ -170,6 +174,10 @@ def endpoint_answerer(arm: ArmConfig, prompt: PromptConfig, max_new_tokens: int)
 
 def _shown(found: Sequence[Hit], choice: PromptChoice) -> list[Hit]:
     return list(found[: choice.k])[:: -1 if choice.best_last else 1]
+
+
+def _seconds(said: Completion, passed: float) -> float:
+    return passed if said.seconds is None else said.seconds
 
 
 def _failed(reason: str) -> Completion:

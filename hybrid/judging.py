@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from random import Random
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from hybrid.eval.answers import score_answer
 from hybrid.eval.comparison import Reply
 from hybrid.eval.further import Values
-from hybrid.eval.judge import LOWEST, Case, Comparisons, PairCase, TextGenerator, calibration, grade, prefer
+from hybrid.eval.judge import LOWEST, Case, PairCase, TextGenerator, Verdict, calibration, grade, prefer
 from hybrid.judge_settings import JudgeConfig
 from hybrid.types import Question
 
 # What a verdict is worth to the first answer; one that cannot be read favours nobody.
 _WORTH = {"first": 1.0, "tie": 0.5, "failed": 0.5, "second": 0.0}
+
+# Below this, chance alone gives two rankings that have nothing to do with each other correlations of .6 and more.
+_FEWEST = 10
 
 
 class Judged(NamedTuple):
@@ -23,7 +27,9 @@ class Judged(NamedTuple):
     Attributes:
         values: Per arm one value per question: its mean grade from 1 to 5, or 1, 0.5 or 0 for a win, a tie or a loss
             against the baseline; None where nobody was asked.
-        figures: Failures, ties, spread and calibration, as plain values for report.json.
+        figures: Failures, ties, spread and calibration, as plain values for report.json. `asked` counts the answers or
+            pairs that the judge saw, `identical` those it did not as they equal another or each other, `failed_replies`
+            those it did not as a reply failed. `calibration` is of those it saw and gave a verdict on that can be read.
     """
 
     values: dict[str, Values]
@@ -82,6 +88,12 @@ def _grades(
     grades = grade(judge, distinct, repeats=repeats)
     means = dict(zip(distinct, grades.means, strict=True))
     failed = {case: some.count(None) for case, some in zip(distinct, grades.scores, strict=True)}
+    exacts = {case: exact[arm][place] for (arm, place), case in cases.items()}
+    readable = [
+        (fmean(read), exacts[case])
+        for case, some in zip(distinct, grades.scores, strict=True)
+        if (read := [score for score in some if score is not None])
+    ]
     values: dict[str, Values] = {
         arm: [
             (means[cases[arm, place]] if (arm, place) in cases else float(LOWEST)) if place in exact[arm] else None
@@ -89,9 +101,13 @@ def _grades(
         ]
         for arm in replies
     }
-    given = [(means[case], exact[arm][place]) for (arm, place), case in cases.items()]
     arms = {arm: {"failures": sum(failed[case] for (name, _), case in cases.items() if name == arm)} for arm in replies}
-    return Judged(values, {**_figures(places, arms, given), "spread": grades.spread})
+    seen = {
+        "asked": len(distinct),
+        "identical": len(cases) - len(distinct),
+        "failed_replies": len(places) * len(replies) - len(cases),
+    }
+    return Judged(values, {**_figures(places, arms, readable), **seen, "spread": grades.spread})
 
 
 def _pairs(
@@ -104,54 +120,60 @@ def _pairs(
 ) -> Judged:
     values: dict[str, Values] = {arm: [None] * len(questions) for arm in replies}
     arms: dict[str, dict[str, int]] = {}
-    given = []
+    readable: list[tuple[float, float]] = []
     for arm in replies:
         if arm == baseline or baseline not in replies:
             continue
-        sides = [(replies[arm][place], replies[baseline][place]) for place in places]
-        found = _verdicts(judge, [questions[place] for place in places], sides)
-        worth = {place: _WORTH[verdict] for place, verdict in zip(places, found.verdicts, strict=True)}
+        sides = {place: (replies[arm][place], replies[baseline][place]) for place in places}
+        settled = {place: verdict for place, pair in sides.items() if (verdict := _settled(*pair))}
+        asked = [place for place in places if place not in settled]
+        found = prefer(judge, [_case(questions[place], *sides[place]) for place in asked])
+        said = dict(zip(asked, found.verdicts, strict=True))
+        worth = {place: _WORTH[verdict] for place, verdict in (settled | said).items()}
         values[arm] = [worth.get(place) for place in range(len(questions))]
-        given += [(worth[place], exact[arm][place] - exact[baseline][place]) for place in places]
+        readable += [
+            (worth[place], exact[arm][place] - exact[baseline][place])
+            for place, verdict in said.items()
+            if verdict != "failed"
+        ]
+        verdicts = [*settled.values(), *found.verdicts]
+        broken = sum(bool(mine.error or theirs.error) for mine, theirs in sides.values())
         arms[arm] = {
-            "wins": found.count("first"),
-            "losses": found.count("second"),
-            "ties": found.count("tie"),
+            "wins": verdicts.count("first"),
+            "losses": verdicts.count("second"),
+            "ties": verdicts.count("tie"),
             "inconsistent": found.inconsistent,
-            "failures": found.count("failed"),
+            "failures": verdicts.count("failed"),
+            "asked": len(asked),
+            "identical": len(settled) - broken,
+            "failed_replies": broken,
         }
-    return Judged(values, {**_figures(places, arms, given), "spread": None})
+    seen = {name: sum(counts[name] for counts in arms.values()) for name in ("asked", "identical", "failed_replies")}
+    return Judged(values, {**_figures(places, arms, readable), **seen, "spread": None})
 
 
-def _verdicts(judge: TextGenerator, questions: Sequence[Question], sides: Sequence[tuple[Reply, Reply]]) -> Comparisons:
-    """One verdict per pair; the judge sees only those that differ and have not failed."""
-    asked = [
-        place
-        for place, (mine, theirs) in enumerate(sides)
-        if not (mine.error or theirs.error) and mine.text != theirs.text
-    ]
-    cases = [
-        PairCase(questions[place].question, questions[place].answers, *(side.text for side in sides[place]))
-        for place in asked
-    ]
-    found = prefer(judge, cases)
-    said = dict(zip(asked, found.verdicts, strict=True))
-    verdicts = []
-    for place, (mine, theirs) in enumerate(sides):
-        lead = bool(theirs.error) - bool(mine.error)
-        verdicts.append(said.get(place) or ("first" if lead > 0 else "second" if lead < 0 else "tie"))
-    return Comparisons(tuple(verdicts), found.inconsistent)
+def _settled(mine: Reply, theirs: Reply) -> Verdict | None:
+    """The verdict that needs no judge: a failed reply loses, and equal ones tie; None if one has to be asked."""
+    lead = bool(theirs.error) - bool(mine.error)
+    if lead:
+        return "first" if lead > 0 else "second"
+    return "tie" if mine.error or mine.text == theirs.text else None
+
+
+def _case(question: Question, mine: Reply, theirs: Reply) -> PairCase:
+    return PairCase(question.question, question.answers, mine.text, theirs.text)
 
 
 def _figures(
-    places: Sequence[int], arms: Mapping[str, Mapping[str, int]], given: Sequence[tuple[float, float]]
+    places: Sequence[int], arms: Mapping[str, Mapping[str, int]], readable: Sequence[tuple[float, float]]
 ) -> dict[str, Any]:
-    judged, metric = [pair[0] for pair in given], [pair[1] for pair in given]
+    judged, metric = [pair[0] for pair in readable], [pair[1] for pair in readable]
+    spearman = calibration(judged, metric) if len(readable) >= _FEWEST else None
     return {
         "questions": len(places),
         "arms": {arm: dict(counts) for arm, counts in arms.items()},
         "failures": sum(counts["failures"] for counts in arms.values()),
-        "calibration": {"spearman": calibration(judged, metric), "n": len(given)},
+        "calibration": {"spearman": spearman, "n": len(readable)},
     }
 
 

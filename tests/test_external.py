@@ -1,5 +1,6 @@
 """Arms that answer elsewhere: failures are recorded and the rest goes on."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -70,6 +71,38 @@ def test_replies_of_an_endpoint_keep_the_order_of_the_questions() -> None:
     first = replies[0]
     assert (first.contexts, first.documents) == (("d01#0-6", "d02#0-6"), ("d01", "d02", "d03"))
     assert (first.tokens_in, first.tokens_out, first.error) == (7, 3, "")
+
+
+def test_seconds_are_those_that_the_generator_took_for_each_answer() -> None:
+    class SideBySide:
+        def generate(self, prompts: Sequence[Messages]) -> Iterator[Completion]:
+            yield from (Completion(place, "x", 7, 3, seconds=2.0 + place) for place in range(len(prompts)))
+
+    replies, _ = _answer(EndpointAnswerer(SideBySide(), PromptConfig(), 9))
+    assert [reply.seconds for reply in replies] == [2.0 + n for n in range(9)]
+
+
+def test_without_them_seconds_are_the_time_between_two_answers() -> None:
+    class OneByOne:
+        def generate(self, prompts: Sequence[Messages]) -> Iterator[Completion]:
+            for place in range(len(prompts)):
+                time.sleep(0.01)
+                yield Completion(place, "x", 7, 3)
+
+    replies, _ = _answer(EndpointAnswerer(OneByOne(), PromptConfig(), 4))
+    assert all(reply.seconds >= 0.01 for reply in replies)
+
+
+def test_what_is_asked_again_is_timed_by_the_generator_too() -> None:
+    class AtSecond(_Server):
+        def generate(self, prompts: Sequence[Messages]) -> Iterator[Completion]:
+            for reply in super().generate(prompts):
+                yield reply._replace(seconds=3.0)
+
+    server = AtSecond(lambda n: n == 8 and len(server.asked) == 1)
+    replies, _ = _answer(_endpoint(server, 9))
+    assert server.asked == [8, *range(9)]
+    assert {(reply.seconds, reply.error) for reply in replies} == {(3.0, "")}
 
 
 @pytest.mark.parametrize("window", [1, 4, 100])

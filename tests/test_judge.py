@@ -1,5 +1,6 @@
 """A generator as judge: replies in the order of the prompts, and none where there is none to trust."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def test_an_interrupted_judge_goes_on(tmp_path: Path) -> None:
     assert generator.calls == 3, "what was refused is asked again, and nothing else"
     third.generate(prompts("a"))
     assert generator.calls == 4, "a prompt that is asked repeatedly is sent as often"
+
+
+def test_a_journal_from_before_replies_had_seconds_is_read(tmp_path: Path) -> None:
+    journal, generator = tmp_path / "judge.jsonl", Once()
+    GeneratorJudge(generator, journal).generate(prompts("a"))
+    record = json.loads(journal.read_text(encoding="utf-8"))
+    assert record.pop("seconds", "missing") is None
+    journal.write_text(json.dumps(record), encoding="utf-8")
+    assert GeneratorJudge(generator, journal).generate(prompts("a")) == ["1: \ud800"]
+    assert generator.calls == 1
 
 
 def test_a_judge_is_made_of_the_settings(tiny_model: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hybrid.types import Question
 
 QUESTIONS = [Question(str(n), f"Question {n}?", ("ten litres",)) for n in range(4)]
 QUESTIONS.insert(2, Question("no", "Unanswerable?", answerable=False))
+SEEN = ("asked", "identical", "failed_replies")
 
 
 class Judge:
@@ -28,10 +29,10 @@ class Judge:
         return [self.say(part) for part in parts]
 
 
-def replies(*texts: str) -> list[Reply]:
+def replies(*texts: str, to: Sequence[Question] = tuple(QUESTIONS)) -> list[Reply]:
     return [
         Reply(q.id, "" if text == "!" else text, False, (), (), 0.1, error="broken" if text == "!" else "")
-        for q, text in zip(QUESTIONS, texts, strict=True)
+        for q, text in zip(to, texts, strict=True)
     ]
 
 
@@ -61,7 +62,8 @@ def test_a_rubric_grades_every_answer() -> None:
     assert found.figures["questions"] == 4
     # The answer of both arms to the first question is asked for once, the failed reply not at all.
     assert len(judge.asked) == 6
-    assert found.figures["calibration"] == {"spearman": pytest.approx(1.0), "n": 7}
+    assert {name: found.figures[name] for name in SEEN} == {"asked": 6, "identical": 1, "failed_replies": 1}
+    assert found.figures["calibration"] == {"spearman": None, "n": 5}, "the judgement that failed is no grade"
     assert found.figures["spread"] is None
 
 
@@ -92,14 +94,21 @@ def longer(part: dict[str, str]) -> str:
     return json.dumps({"better": "A" if a > b else "B" if b > a else "tie"})
 
 
+def shorter(part: dict[str, str]) -> str:
+    return longer({"Answer A": part["Answer B"], "Answer B": part["Answer A"]})
+
+
 def test_pairs_are_shown_in_both_orders() -> None:
     judge = Judge(longer)
     found = judged(judge, mode="pairwise")
     # Equal answers tie and a failed one loses, both without a call.
     assert found.values == {"rag": [None] * 5, "hybrid": [0.5, 1.0, None, 1.0, 1.0]}
     assert len(judge.asked) == 4
-    assert found.figures["arms"] == {"hybrid": {"wins": 3, "losses": 0, "ties": 1, "inconsistent": 0, "failures": 0}}
-    assert found.figures["calibration"]["n"] == 4
+    seen = {"asked": 2, "identical": 1, "failed_replies": 1}
+    counts = {"wins": 3, "losses": 0, "ties": 1, "inconsistent": 0, "failures": 0}
+    assert found.figures["arms"] == {"hybrid": counts | seen}
+    assert {name: found.figures[name] for name in SEEN} == seen
+    assert found.figures["calibration"]["n"] == 2
 
 
 def test_a_judge_of_positions_favours_nobody() -> None:
@@ -108,4 +117,51 @@ def test_a_judge_of_positions_favours_nobody() -> None:
     assert found.figures["arms"]["hybrid"]["inconsistent"] == 2
     silent = judged(Judge(lambda _: "who knows"), mode="pairwise")
     assert silent.figures["failures"] == 2
+    assert silent.figures["calibration"] == {"spearman": None, "n": 0}
     assert silent.values["hybrid"] == [0.5, 0.5, None, 1.0, 0.5]
+
+
+MANY = [Question(str(n), f"Question {n}?", ("ten litres",)) for n in range(40)]
+
+
+def many(differ: int, broken: int) -> dict[str, list[Reply]]:
+    """Two arms: `differ` pairs that a judge has to see, in half of which rag is right; `broken` ones; equal ones."""
+    sides = [("ten litres", "no") if n % 2 else ("no", "ten litres") for n in range(differ)]
+    sides += [("!", "ten litres")] * broken
+    sides += [("ten litres", "ten litres")] * (len(MANY) - len(sides))
+    return {name: replies(*(pair[arm] for pair in sides), to=MANY) for arm, name in enumerate(("rag", "hybrid"))}
+
+
+def calibrated(arms: dict[str, list[Reply]], mode: str, say: Callable[[dict[str, str]], str]) -> dict[str, object]:
+    settings = JudgeConfig(mode=mode)  # type: ignore[arg-type]
+    found = judge_arms(Judge(say), settings, MANY, arms, baseline="rag", metric="f1", seed=0)
+    return {name: found.figures[name] for name in (*SEEN, "calibration")}
+
+
+def test_what_no_judge_saw_says_nothing_about_it() -> None:
+    """Ties of equal answers and losses of failed ones agree with any metric."""
+    found = calibrated(many(0, 20), "pairwise", longer)
+    nobody = {"spearman": None, "n": 0}
+    assert found == {"asked": 0, "identical": 20, "failed_replies": 20, "calibration": nobody}
+
+
+def test_a_judge_is_calibrated_on_the_pairs_that_it_saw() -> None:
+    seen = {"asked": 20, "identical": 10, "failed_replies": 10}
+    good = calibrated(many(20, 10), "pairwise", longer)
+    assert good == {**seen, "calibration": {"spearman": pytest.approx(1.0), "n": 20}}
+    contrary = calibrated(many(20, 10), "pairwise", shorter)
+    assert contrary == {**seen, "calibration": {"spearman": pytest.approx(-1.0), "n": 20}}
+
+
+def test_few_judged_pairs_calibrate_nothing() -> None:
+    assert calibrated(many(9, 10), "pairwise", longer)["calibration"] == {"spearman": None, "n": 9}
+    assert calibrated(many(10, 10), "pairwise", longer)["calibration"] == {"spearman": pytest.approx(1.0), "n": 10}
+
+
+def test_a_rubric_is_calibrated_on_the_grades_that_were_given() -> None:
+    """A judgement that failed counts as the lowest grade, but a judge that is silent on wrong answers knows nothing."""
+    seen = {"asked": 70, "identical": 6, "failed_replies": 4}
+    found = calibrated(many(30, 4), "rubric", lambda part: "?" if part["Answer"] == "no" else '{"score": 5}')
+    assert found == {**seen, "calibration": {"spearman": None, "n": 40}}
+    found = calibrated(many(30, 4), "rubric", by_words)
+    assert found == {**seen, "calibration": {"spearman": pytest.approx(1.0), "n": 70}}

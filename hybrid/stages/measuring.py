@@ -214,12 +214,26 @@ def _judge(
     findings.further.append(further_measure(name, found.values))
     figures = {"mode": settings.mode, "metric": config.compare.metric, **found.figures}
     findings.parts["judge"] = figures
-    spearman = figures["calibration"]["spearman"]
-    agrees = f"{spearman:.2f}" if spearman is not None else "not known: too few answers, or all alike"
-    findings.notes.append(
-        f"The judge saw the answers to {figures['questions']} questions; {figures['failures']} judgements failed"
-        f"{' and count as the lowest grade' if settings.mode == 'rubric' else ' and favour nobody'}. "
-        f"Its rank correlation with {config.compare.metric} is {agrees}."
+    findings.notes.append(_seen(figures))
+
+
+def _seen(figures: Mapping[str, Any]) -> str:
+    """What the judge was asked, what needed no judge, and how far its word goes."""
+    rubric, calibration = figures["mode"] == "rubric", figures["calibration"]
+    what = "answers" if rubric else "pairs of answers"
+    spearman = calibration["spearman"]
+    agrees = "not known: too few, or all alike" if spearman is None else f"{spearman:.2f}"
+    alike, broken = figures["identical"], figures["failed_replies"]
+    unasked = (
+        f"{alike} that equal one of these get its grade, {broken} failed replies the lowest"
+        if rubric
+        else f"{alike} of identical answers are ties, {broken} were decided by a failed reply"
+    )
+    return (
+        f"The judge was asked about {figures['asked']} {what} to {figures['questions']} questions; {unasked}. "
+        f"{figures['failures']} judgements failed and {'count as the lowest grade' if rubric else 'favour nobody'}. "
+        f"On the {calibration['n']} {what} with a verdict that can be read, its rank correlation with "
+        f"{figures['metric']} is {agrees}."
     )
 
 

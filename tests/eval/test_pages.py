@@ -177,7 +177,10 @@ def made_data(comparison: Comparison, hostile: str = EVIL) -> dict[str, Any]:
         "corpus": {name: {"bleu": 0.0123, "chrf": 0.4567} for name in names},
         "perplexity": {names[0]: {"value": 12.34, "low": 11.1, "high": 13.9, "n": 30}},
         "forgetting": [{"arms": ["tuned"], "before": 20.5, "after": 22.55, "change": 0.1, "low": -0.05, "high": 0.2}],
-        "judge": {"mode": "rubric", "metric": "f1", "questions": 20, "failures": 3, "calibration": {"spearman": 0.61}},
+        "judge": {
+            **{"mode": "pairwise", "metric": "f1", "questions": 20, "asked": 31, "identical": 7, "failed_replies": 2},
+            **{"failures": 3, "calibration": {"spearman": 0.61, "n": 28}},
+        },
         "robustness": {"metric": "f1", "questions": 40, "seed": 0, "scores": scores},
         "prompts": [{"name": "3-shot, k=1", "score": 0.174}, {"name": "zero-shot, k=4", "score": 0.083}],
     }
@@ -248,8 +251,17 @@ def test_every_figure_is_there_and_named_once(data: dict[str, Any]) -> None:
 
 def test_further_measures_are_shown_where_there_are_any(data: dict[str, Any]) -> None:
     html = html_page(data, PASSAGES)
-    for words in ("0.457", "12.3", "22.55", "+10.0 %", "−5.0 %", "3 judgements failed", "is 0.61", "zero-shot, k=4"):
+    for words in ("0.457", "12.3", "22.55", "+10.0 %", "−5.0 %", "is 0.61", "zero-shot, k=4"):
         assert words in html
+    lead = " ".join(html.partition("<h3>The judge</h3>")[2].partition("</p>")[0].split())
+    for words in (
+        "31 pairs of answers to 20",
+        "3 judgements failed",
+        "7 identical",
+        "2 with a failed",
+        "on the 28 pairs",
+    ):
+        assert words in lead
     rest = {key: value for key, value in data.items() if key not in {"corpus", "perplexity", "forgetting", "judge"}}
     assert 'id="language"' in html
     assert 'id="language"' not in html_page(rest, PASSAGES)

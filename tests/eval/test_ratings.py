@@ -63,6 +63,26 @@ def test_a_spreadsheet_may_take_the_guard_off(tmp_path: Path, key: Key) -> None:
     assert read_ratings(rate(tmp_path, "ada", change), key).ratings == ("A",) * N
 
 
+def test_what_a_spreadsheet_rewrote_is_read_by_item_number_and_counted(tmp_path: Path, key: Key) -> None:
+    def change(rows: list[Row]) -> None:
+        rows[1].update(answer_a="04. Mrz", reference="7", rating="B")
+        rows[2].update(question="Why?", rating="tie")
+        rows.reverse()
+
+    assert read_ratings(rate(tmp_path, "ada", change), key) == Ratings("ada", ("A", "B", "tie", *"AAA"), 2)
+
+
+def test_rewritten_items_are_counted_for_every_rater() -> None:
+    raters = [Ratings("ada", ("A",), 1), Ratings("bob", ("B",))]
+    assert judge_ratings(_key("+"), raters).rewritten == (1, 0)
+
+
+def _sort_apart(rows: list[Row]) -> None:
+    """The texts of two rows change places, their numbers and ratings stay."""
+    for name in ("question", "reference", "answer_a", "answer_b"):
+        rows[0][name], rows[1][name] = rows[1][name], rows[0][name]
+
+
 def _drop_column(rows: list[Row]) -> None:
     for row in rows:
         del row["sheet"]
@@ -71,8 +91,7 @@ def _drop_column(rows: list[Row]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[2].update(answer_a="better"), "row 4: the texts of item '3' were changed"),
-        (lambda rows: rows[2].update(question="Why?"), "row 4: the texts of item '3' were changed"),
+        (_sort_apart, "row 2: item '1' has the texts of another item"),
         (lambda rows: rows.pop(), "1 of 6 items are missing: 6"),
         (lambda rows: rows.append(rows[1]), "row 8: item '2' is there twice"),
         (lambda rows: rows[0].update(item="77"), "row 2: the sheet has no item '77'"),

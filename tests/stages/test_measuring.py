@@ -167,7 +167,10 @@ def test_a_judge_grades_and_grounds_and_goes_on(
     for scores in _scores(report).values():
         assert scores["judge_grade"]["n"] == 2
         assert 1 <= scores["judge_grade"]["value"] <= 5
-    assert any("rank correlation with f1" in note for note in report["notes"])
+    asked, same = report["judge"]["asked"], report["judge"]["identical"]
+    assert asked + same + report["judge"]["failed_replies"] == 2 * len(report["arms"])
+    assert any(f"asked about {asked} answers to 2 questions; {same} that equal" in note for note in report["notes"])
+    assert any("rank correlation with f1 is not known: too few" in note for note in report["notes"])
     assert any("was not measured here" in note for note in report["notes"])
 
 
@@ -179,6 +182,8 @@ def test_pairs_are_judged_against_rag(finished_copy: Project, grader: type[Grade
     assert _scores(report)["hybrid"]["judge_preference"]["value"] == 0.5
     asked = sum(counts["inconsistent"] for counts in report["judge"]["arms"].values())
     assert report["judge_cost"]["calls"] == 2 * asked == grader.calls
+    assert report["judge"]["asked"] == asked
+    assert any(f"asked about {asked} pairs of answers" in note for note in report["notes"])
 
 
 def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_answered(

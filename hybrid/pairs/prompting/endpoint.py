@@ -74,6 +74,9 @@ class Endpoint:
     def generate(self, prompts: Sequence[Messages]) -> Iterator[Reply]:
         """Yields the replies as they arrive.
 
+        The seconds of a reply are those of the call that succeeded, from sending it to its last byte: failed tries and
+        the waits between them come of asking much at a time, which who asks one question does not.
+
         If a call fails for good, the calls under way are still awaited and yielded, no other is made, and the error
         is raised at the end.
 
@@ -119,8 +122,10 @@ class Endpoint:
         """One reply, after as many tries as the settings allow."""
         for attempt in range(self._settings.retries + 1):
             self._pace.turn()
+            started = time.perf_counter()
             try:
-                return self._reply(place, self._post(prompt))
+                body = self._post(prompt)
+                return self._reply(place, body)._replace(seconds=time.perf_counter() - started)
             except _RefusedError as refused:
                 return Reply(place, str(refused), None, None, "refused")
             except _AgainError as error:

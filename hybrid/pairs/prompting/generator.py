@@ -17,6 +17,7 @@ class Reply(NamedTuple):
         tokens_in: Tokens of the prompt; None if the generator did not tell.
         tokens_out: Tokens of the reply, likewise.
         ended: `length` if the longest reply cut it off, `refused` if the generator will not answer this prompt.
+        seconds: Time that this prompt alone took; None if the generator does not tell, as one that asks in batches.
     """
 
     place: int
@@ -24,6 +25,7 @@ class Reply(NamedTuple):
     tokens_in: int | None
     tokens_out: int | None
     ended: Literal["stop", "length", "refused"] = "stop"
+    seconds: float | None = None
 
 
 class Generator(Protocol):

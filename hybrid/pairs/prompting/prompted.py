@@ -148,7 +148,8 @@ class _Journal:
         """Keeps a reply; one that the generator refused is asked for again by the next run."""
         self.replies[prompt] = reply
         if reply.ended != "refused":
-            append_journal(self._path, [{"prompt": prompt, "reply": reply[1:]}])
+            kept = (reply.text, reply.tokens_in, reply.tokens_out, reply.ended)
+            append_journal(self._path, [{"prompt": prompt, "reply": kept}])
 
     def add_dropped(self, chunk: str, dropped: Mapping[str, int]) -> None:
         """Keeps what was dropped of a chunk's drafts."""

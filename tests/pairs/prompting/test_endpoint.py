@@ -130,7 +130,7 @@ Settings = Callable[..., TeacherConfig]
 
 def test_a_call_sends_the_messages_and_reads_text_and_tokens(server: Server, settings: Settings) -> None:
     replies = _generate(settings(max_new_tokens=77, key_env="THE_KEY"), 3)
-    assert sorted(replies) == [Reply(n, f"prompt {n}", 7, 3, "stop") for n in range(3)]
+    assert [reply[:5] for reply in sorted(replies)] == [(n, f"prompt {n}", 7, 3, "stop") for n in range(3)]
     assert server.paths == ["/v1/chat/completions"] * 3
     body = min(server.bodies, key=str)
     assert body == {
@@ -159,7 +159,17 @@ def test_lengths_and_missing_counts_are_told(server: Server, settings: Settings)
     server.answer = lambda body, _: ok(body, "cut", finish_reason="length")
     assert _generate(settings())[0].ended == "length"
     server.answer = lambda _, __: (200, {}, {"choices": [{"message": {"content": None}}]})
-    assert _generate(settings()) == [Reply(0, "", None, None, "stop")]
+    assert [reply[:5] for reply in _generate(settings())] == [(0, "", None, None, "stop")]
+
+
+def test_seconds_are_those_of_the_call_that_succeeded(server: Server, settings: Settings) -> None:
+    server.answer = lambda body, n: failing(429, Retry_After="1") if n == 0 else _slowly(0.2, body)
+    replies = _generate(settings(concurrency=4), 4)
+    assert len(server.bodies) == 5
+    # The calls run side by side, so that some replies arrive together; the second before the new try is not counted.
+    assert all(0.2 <= (reply.seconds or 0.0) < 1.0 for reply in replies)
+    server.answer = lambda _, __: failing(400, "too long")
+    assert [(reply.ended, reply.seconds) for reply in _generate(settings())] == [("refused", None)]
 
 
 def test_models_that_call_the_limit_otherwise_are_served(server: Server, settings: Settings) -> None:

@@ -380,6 +380,19 @@ def test_no_finished_call_is_repeated(tmp_path: Path) -> None:
     assert whole.figures().dropped == {"no JSON object": 1}
 
 
+def test_a_journal_holds_what_drafts_are_made_of(tmp_path: Path) -> None:
+    class Timed(Scripted):
+        def generate(self, prompts: Sequence[Messages]) -> Iterator[Reply]:
+            yield from (reply._replace(seconds=1.5) for reply in super().generate(prompts))
+
+    (drafts,) = _teacher(Timed(_about), tmp_path / "j").draft(_chunks(1))
+    record = json.loads((tmp_path / "j").read_text(encoding="utf-8"))
+    assert record["reply"] == [_about(ask(_chunks(1)[0], 1)), 100, 10, "stop"]
+    again = Scripted(_about)
+    assert list(_teacher(again, tmp_path / "j").draft(_chunks(1))) == [drafts]
+    assert not again.asked
+
+
 def test_figures_keep_chunks_that_an_earlier_run_finished(tmp_path: Path) -> None:
     journal, chunks = tmp_path / "j", _chunks(4)
     list(islice(_teacher(Scripted(lambda _: "rubbish"), journal, window=1).draft(chunks), 2))
