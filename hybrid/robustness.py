@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from hybrid import rag_prompt
-from hybrid.arms import Answerer, Arm, PromptChoice, append_replies, read_replies, select_arms
-from hybrid.artefacts import fingerprint, locked, open_work
+from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.artefacts import locked
 from hybrid.controls import DEPTH, by_document, distractor_hits, oracle_hits
 from hybrid.errors import ConfigError, QuestionError
 from hybrid.eval.answers import contains, score_answer
@@ -26,14 +26,18 @@ from hybrid.eval.report import write_files
 from hybrid.eval.statistics import mean_interval
 from hybrid.pairs.formats.load import load_examples
 from hybrid.perturb import Case, Condition, Probe, conditions, other_answer
+from hybrid.replies import answer_once, replies_file
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.answering import load_groups
 from hybrid.stages.parts import project_retriever
-from hybrid.stages.serve import load_answerer
+from hybrid.stages.serve import answerer_identity, load_answerer
 from hybrid.types import Chunk, Hit, Question
 
 if TYPE_CHECKING:
     from hybrid.project import Project
+
+
+_ALL = 1000  # chunks, more than a probe has
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ class Robustness:
 def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40) -> Robustness:
     """Runs the suite and writes `runs/robustness/robustness.json` and `.md` into the project's store.
 
-    The report of the last comparison, if there is one, then shows it, too. An interrupted run goes on. Rag prompts as
-    the last comparison found best.
+    The report of the last comparison, if there is one, then shows it, too. What earlier runs have answered is taken
+    over. Rag prompts as the last comparison found best.
 
     Args:
         project: A project with an index, and the adapters of its arms.
@@ -102,20 +106,19 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
     with locked(project.store):
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
-        asked = project.stage_inputs("compare")
-        work = open_work(project.store / "work" / "robustness", fingerprint(**asked, arms=list(names), sample=sample))
         scores = []
         for group in load_groups(arms):
-            answerer = load_answerer(project, group[0])
+            load = cache(partial(load_answerer, project, group[0]))
+            asked = answerer_identity(project, group[0])
             for arm in group:
+                file = partial(replies_file, project.store / "cache" / "robustness", arm.name, asked)
                 choice = _choice(project, arm)
                 for condition in conditions(config.prompt.k):
                     probes = {case.question: probe for case in cases if (probe := condition.probe(case))}
                     if probes:
-                        journal = work / f"{arm.name} {condition.name}.jsonl"
-                        replies = ask(answerer, choice, probes, retriever, journal, f"{arm.name}, {condition.name}")
+                        replies = ask(load, choice, probes, retriever, file, f"{arm.name}, {condition.name}")
                         scores.append(score(arm.name, condition, probes, replies, metric, config.seed))
-            del answerer
+            del load
             gc.collect()
         result = Robustness(metric, len(cases), config.seed, tuple(scores))
         write(result, project.store / "runs" / "robustness")
@@ -171,11 +174,11 @@ def _chunks(hits: Sequence[Hit]) -> tuple[Chunk, ...]:
 
 
 def ask(
-    answerer: Answerer,
+    load: Callable[[], Answerer],
     choice: PromptChoice,
     probes: Mapping[Question, Probe],
     retriever: Retriever,
-    journal: Path,
+    file: Callable[[PromptChoice], Path | None],
     label: str,
 ) -> list[Reply]:
     """Puts the probes of a condition to an arm; what it finds itself it shows as it always does."""
@@ -188,15 +191,8 @@ def ask(
         for probe in probes.values()
     ]
     if any(probe.chunks is not None for probe in probes.values()):
-        choice = choice._replace(k=max(1, *map(len, hits)), best_last=False)
-    return answerer.answer(
-        asked,
-        hits,
-        choice,
-        label=label,
-        done={key: reply for key, reply in read_replies(journal).items() if not reply.error},
-        record=partial(append_replies, journal),
-    )
+        choice = choice._replace(k=_ALL, best_last=False)
+    return answer_once(load, asked, hits, choice, label=label, file=file(choice)).replies
 
 
 def score(

@@ -82,7 +82,7 @@ def _failures(run: ArmRun) -> str:
         return ""
     note = (
         f"{run.name}: {len(failed)} of {len(run.replies)} answers failed and count as wrong, "
-        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask again, run: hybrid compare --force"
+        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask these again, and no others, run: hybrid compare"
     )
     sys.stderr.write(f"{note}\n")
     return note
