@@ -16,7 +16,7 @@ from hybrid.pairs.prompting.generator import Reply
 from hybrid.project import Project
 from hybrid.stages import compare
 from hybrid.stages.answering import load_groups
-from hybrid.stages.serve import load_answerer, load_assistant, other_arms
+from hybrid.stages.serve import answerer_identity, load_answerer, load_assistant, other_arms
 from hybrid.types import Hit
 
 LIMIT = 4
@@ -138,6 +138,7 @@ def _texts(report: dict[str, Any]) -> dict[str, list[str]]:
         "weights={latency: 1.0}",
         "price_hour=2.0",
         "grounding=lexical",
+        "metric=rouge_l",
         "arms=[rag, hybrid]",
         "limit=5",
     ],
@@ -200,15 +201,30 @@ def test_only_what_changed_is_asked(finished_copy: Project, monkeypatch: pytest.
     assert seen["hybrid"] == 8 < seen["none"], "rag is asked on the training side, too"
 
 
-def test_a_metric_that_is_tried_asks_no_arm_but_rag(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = _asked(monkeypatch)
-    monkeypatch.setattr("hybrid.rag_prompt.choose", lambda ask, questions, searcher, choices, score: _tried(choices))
-    Project.open(finished_copy.folder, ["compare.metric=rouge_l"]).compare()
-    assert set(seen) <= {"none"}
+def test_replies_belong_to_what_decides_them(finished_copy: Project) -> None:
+    def identity(name: str, *overrides: str, **settings: Any) -> dict[str, Any] | None:
+        arms = json.dumps(["rag", "hybrid", {"name": "far", "model": "m", "base_url": "http://here/v1", **settings}])
+        project = Project.open(finished_copy.folder, [f"compare.arms={arms}", *overrides])
+        (arm,) = (arm for arm in select_arms(project.config.compare.arms, ["mine"]) if arm.name == name)
+        return answerer_identity(project, arm)
 
-
-def _tried(choices: Any) -> Any:
-    return [choice._replace(score=0.5) for choice in choices]
+    assert identity("mine") is None, "nothing tells one function from another"
+    assert identity("far") == identity("far", price_in=1.0, concurrency=1, timeout=1.0, retries=0, key_env="KEY")
+    assert identity("far") == identity("far", "compare.batch_tokens=5")
+    assert identity("far") != identity("far", model="n")
+    assert identity("far") != identity("far", base_url="http://there/v1")
+    assert identity("far") != identity("far", "compare.max_new_tokens=5")
+    assert identity("rag") != identity("rag", "compare.batch_tokens=5")
+    assert identity("rag") != identity("rag", "prompt.refusal=No.")
+    assert identity("rag") == identity("rag", "compare.metric=em", "compare.price_hour=3", "seed=4")
+    before = identity("hybrid")
+    assert before != identity("rag")
+    manifest = finished_copy.path("tune/hybrid") / "manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"seconds": ', '"seconds": 1'), encoding="utf-8")
+    assert identity("hybrid") == before, "an adapter that was trained to the same weights answers the same"
+    weights = finished_copy.path("tune/hybrid") / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert identity("hybrid") != before
 
 
 def test_failed_answers_are_asked_again_by_the_next_run(
