@@ -6,10 +6,10 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from tqdm import tqdm
 
@@ -18,9 +18,8 @@ from hybrid.citations import cite
 from hybrid.config import ArmConfig, Context, PromptConfig
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
-from hybrid.journal import append_journal, read_journal
 from hybrid.prompt import Shot, encode, fit_context, render_messages, to_text
-from hybrid.types import Answer, Citation, Hit, Question
+from hybrid.types import Answer, Hit, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -227,7 +226,7 @@ class Runner:
             hits: What was retrieved for each; empty for closed-book arms.
             choice: How to prompt.
             label: Text of the progress bar.
-            done: Replies of an interrupted run, by question id.
+            done: Replies that are known, by question id.
             record: Called with the replies of every finished batch.
         """
         # Imported here so that `hybrid.arms` loads no torch.
@@ -346,19 +345,3 @@ def read_answer(raw: str, shown: Sequence[Hit], prompt: PromptConfig) -> Answer:
     silent = not parsed.citations and not parsed.invalid
     found = cite(parsed.text, shown) if silent and not abstained else parsed.citations
     return Answer(parsed.text, () if abstained else found, tuple(shown), abstained, invalid_citations=parsed.invalid)
-
-
-def read_replies(journal: Path) -> dict[str, Reply]:
-    """Replies that an interrupted run recorded, by question."""
-    return {reply.question_id: reply for reply in read_journal(journal, _restored)}
-
-
-def append_replies(journal: Path, replies: Sequence[Reply]) -> None:
-    """Appends replies to the journal."""
-    append_journal(journal, map(asdict, replies))
-
-
-def _restored(values: Mapping[str, Any]) -> Reply:
-    documents, contexts = (tuple(values[name]) for name in ("documents", "contexts"))
-    citations = tuple(Citation(**citation) for citation in values["citations"])
-    return Reply(**{**values, "documents": documents, "contexts": contexts, "citations": citations})

@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Literal, NamedTuple
 
-from hybrid.eval.answers import normalise
+from hybrid.eval.answers import contains, normalise
 from hybrid.pairs.offline.paraphrase import paraphrase
 from hybrid.pairs.oracles import answer_span
 from hybrid.types import Chunk, Question
@@ -23,6 +23,7 @@ PLANTED = "pineapple"  # a word that no answer needs
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NUMBER = re.compile(r"\d+")
 _LETTERS_PER_TYPO = 12
+_TRIES = 100
 
 
 class Case(NamedTuple):
@@ -156,17 +157,39 @@ def _neighbour(letter: str, rng: Random) -> str:
     return chosen.upper() if letter.isupper() else chosen
 
 
-def other_answer(answer: str, pool: Sequence[str], seed: int = 0) -> str:
+def other_answer(answers: Sequence[str], pool: Sequence[str], seed: int = 0) -> str:
     """Another answer of the same type: with other numbers, or the answer in the pool that looks most alike.
 
-    >>> other_answer("Ada Lovelace", ["15 kg", "a small pump", "Grace Hopper"])
+    Args:
+        answers: All that count as right; the first one gives the type. What holds one of them or is a part of one does
+            not contradict.
+        pool: Answers to choose from.
+        seed: Seed of the numbers.
+
+    Returns:
+        The answer; empty if none is known.
+
+    >>> other_answer(["Ada Lovelace", "Lovelace"], ["15 kg", "Countess Lovelace", "a small pump", "Grace Hopper"])
     'Grace Hopper'
     """
+    answer = answers[0]
     rng = Random(f"{seed} {answer}")
     if _NUMBER.search(answer):
-        return _NUMBER.sub(lambda match: _other_number(match.group(), rng), answer)
-    others = [other for other in pool if normalise(other) != normalise(answer) and not _NUMBER.search(other)]
+        tries = (_NUMBER.sub(lambda match: _other_number(match.group(), rng), answer) for _ in range(_TRIES))
+        return next((other for other in tries if not _shares_words(other, answers)), "")
+    others = [other for other in pool if not _NUMBER.search(other) and not _shares_text(other, answers)]
     return min(others, key=lambda other: (_unlike(answer, other), normalise(other)), default="")
+
+
+def _shares_words(other: str, answers: Sequence[str]) -> bool:
+    """Whether it holds an answer or an answer holds it, by whole words: 35 does not hold 5."""
+    return bool(contains(other, answers) or any(contains(answer, [other]) for answer in answers))
+
+
+def _shares_text(other: str, answers: Sequence[str]) -> bool:
+    """Whether it holds an answer or an answer holds it, inside of words, too: a plural does not contradict."""
+    said = normalise(other)
+    return any(right in said or said in right for right in map(normalise, answers))
 
 
 def _other_number(number: str, rng: Random) -> str:

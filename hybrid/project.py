@@ -28,7 +28,7 @@ from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.review.marks import FILE, Verdict
 from hybrid.stages.inputs import stage_inputs
 from hybrid.stages.pairs import affected, export_examples, mark_pairs, read_parts
-from hybrid.stages.run import StageResult, run_stage
+from hybrid.stages.run import StageResult, failed_answers, run_stage
 from hybrid.stages.serve import load_assistant
 from hybrid.stages.tune import export_model
 
@@ -206,7 +206,9 @@ class Project:
                 reason = "interrupted; run it again to go on" if begun else "never run"
                 states.append(StageStatus(stage, "begun" if begun else "missing", reason))
             elif manifest["fingerprint"] == fingerprint(**inputs):
-                states.append(StageStatus(stage, "fresh", ""))
+                failed = failed_answers(manifest)
+                reason = f"{failed} answers failed; run it again to ask for them" if failed else ""
+                states.append(StageStatus(stage, "stale" if failed else "fresh", reason))
             else:
                 changed = [
                     name for name, value in inputs.items() if manifest["inputs"].get(name) != fingerprint(value=value)
@@ -234,16 +236,17 @@ class Project:
         """Answers the questions with every arm and writes the report, after the stages before that are not fresh.
 
         Args:
-            force: Does it again although it is fresh.
+            force: Asks everything anew although it is fresh; else answers that are known are taken over.
             extra_arms: Python functions to compare as further arms, by name. Each gets a question and what was
-                retrieved for it, and returns the answer. The report is made anew, as a function has no fingerprint.
+                retrieved for it, and returns the answer. They are asked everything anew, as a function has no
+                fingerprint.
 
         Raises:
             QuestionError: The project has no question file.
         """
         if self.questions is None:
             raise QuestionError(f"nothing to compare on: set `questions` in {self.folder / CONFIG} to a question file")
-        return self._run_to("compare", ["compare"] if force or extra_arms else [], extra_arms or {})[-1]
+        return self._run_to("compare", ["compare"] if force else [], extra_arms or {})[-1]
 
     def run(self, *, force: bool = False) -> list[StageResult]:
         """Runs all stages that are not fresh; without a question file it ends after training."""
@@ -258,7 +261,13 @@ class Project:
             inputs = {**inputs, "compare": {**inputs["compare"], "functions": sorted(functions)}}
         with locked(self.store):
             return [
-                run_stage(self, stage, inputs[stage], force=_group(stage) in force, functions=functions)
+                run_stage(
+                    self,
+                    stage,
+                    inputs[stage],
+                    force=_group(stage) in force,
+                    functions=functions if stage == "compare" else None,
+                )
                 for stage in self.stage_names
                 if _group(stage) in wanted
             ]

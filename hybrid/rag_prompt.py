@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hybrid.answers import target_text
-from hybrid.arms import Answerer, PromptChoice, Searcher
+from hybrid.arms import PromptChoice, Searcher
 from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
 from hybrid.eval.comparison import Reply
@@ -21,6 +21,7 @@ from hybrid.types import Chunk, Hit, Pair, Question
 
 FILE = "rag_prompt.json"
 
+Ask: TypeAlias = Callable[[Sequence[Question], Sequence[Sequence[Hit]], PromptChoice], Sequence[Reply]]
 Score: TypeAlias = Callable[[Reply, Question], float]
 
 
@@ -40,36 +41,25 @@ def worked_example(pair: Pair, chunks: Sequence[Chunk], prompt: PromptConfig) ->
 
 
 def choose(
-    runner: Answerer,
-    questions: Sequence[Question],
-    searcher: Searcher,
-    choices: Sequence[PromptChoice],
-    record: Path,
-    score: Score,
+    ask: Ask, questions: Sequence[Question], searcher: Searcher, choices: Sequence[PromptChoice], score: Score
 ) -> list[PromptChoice]:
     """Scores every choice on questions of the training side, and the best with its chunks in reverse order.
 
     Args:
-        runner: The model to prompt.
+        ask: Answers questions from what was retrieved for them, by a prompt.
         questions: Questions with answers, none of them of the comparison.
         searcher: Finds the context.
         choices: What to try.
-        record: File of the scores found so far; a choice that it holds is not tried again.
         score: How good a reply is.
 
     Returns:
         The choices with their scores, best first; the earlier one of equals.
     """
-    scores: dict[str, float] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     hits = searcher.search([q.question for q in questions], max(choice.k for choice in choices))
 
     def scored(choice: PromptChoice) -> PromptChoice:
-        if choice.name not in scores:
-            scores[choice.name] = _mean_score(runner, questions, hits, choice, score)
-            unfinished = record.with_suffix(".partial")
-            unfinished.write_text(json.dumps(scores), encoding="utf-8")
-            unfinished.replace(record)
-        return choice._replace(score=scores[choice.name])
+        scores = map(score, ask(questions, hits, choice), questions)
+        return choice._replace(score=round(sum(scores) / len(questions), 4))
 
     tried = [scored(choice) for choice in choices]
     best = max(tried, key=_score_of)
@@ -105,10 +95,3 @@ def load(file: Path) -> PromptChoice | None:
 
 def _score_of(choice: PromptChoice) -> float:
     return choice.score or 0.0
-
-
-def _mean_score(
-    runner: Answerer, questions: Sequence[Question], hits: Sequence[Sequence[Hit]], choice: PromptChoice, score: Score
-) -> float:
-    replies = runner.answer(questions, hits, choice, label=f"rag prompt: {choice.name}", done={}, record=lambda _: None)
-    return round(sum(map(score, replies, questions)) / len(questions), 4)

@@ -8,32 +8,39 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from hybrid import rag_prompt
-from hybrid.arms import Answerer, Arm, PromptChoice, append_replies, read_replies, select_arms
-from hybrid.artefacts import fingerprint, locked, open_work
+from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.artefacts import locked
 from hybrid.controls import DEPTH, by_document, distractor_hits, oracle_hits
 from hybrid.errors import ConfigError, QuestionError
 from hybrid.eval.answers import contains, score_answer
+from hybrid.eval.clusters import clusters
 from hybrid.eval.comparison import Reply
+from hybrid.eval.measures import BINARY
 from hybrid.eval.report import write_files
-from hybrid.eval.statistics import mean_interval
+from hybrid.eval.shares import share_interval
+from hybrid.eval.statistics import Interval, mean_interval
 from hybrid.pairs.formats.load import load_examples
 from hybrid.perturb import Case, Condition, Probe, conditions, other_answer
+from hybrid.replies import answer_once, replies_file
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.answering import load_groups
 from hybrid.stages.parts import project_retriever
-from hybrid.stages.serve import load_answerer
+from hybrid.stages.serve import answerer_identity, load_answerer
 from hybrid.types import Chunk, Hit, Question
 
 if TYPE_CHECKING:
     from hybrid.project import Project
+
+
+_ALL = 1000  # chunks, more than a probe has
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,12 @@ class ConditionScore:
         n: Questions that allowed it.
         wanted: `answer`: the score is the metric's mean; `refuse`: the share of refusals.
         score: The score.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; questions about common documents are resampled together.
         high: Upper end.
         refused: Share of refusals.
+        refused_interval: Its 95 % interval, Wilson's for as many questions as the clustered ones are worth.
         misled: Share of answers that contain what was planted, if anything was.
+        misled_interval: Its interval, likewise.
         errors: Answers that failed; they count 0.
     """
 
@@ -61,7 +70,9 @@ class ConditionScore:
     low: float
     high: float
     refused: float
+    refused_interval: Interval
     misled: float | None
+    misled_interval: Interval | None
     errors: int
 
 
@@ -78,8 +89,8 @@ class Robustness:
 def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40) -> Robustness:
     """Runs the suite and writes `runs/robustness/robustness.json` and `.md` into the project's store.
 
-    The report of the last comparison, if there is one, then shows it, too. An interrupted run goes on. Rag prompts as
-    the last comparison found best.
+    The report of the last comparison, if there is one, then shows it, too. What earlier runs have answered is taken
+    over. Rag prompts as the last comparison found best.
 
     Args:
         project: A project with an index, and the adapters of its arms.
@@ -102,20 +113,19 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
     with locked(project.store):
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
-        asked = project.stage_inputs("compare")
-        work = open_work(project.store / "work" / "robustness", fingerprint(**asked, arms=list(names), sample=sample))
         scores = []
         for group in load_groups(arms):
-            answerer = load_answerer(project, group[0])
+            load = cache(partial(load_answerer, project, group[0]))
+            asked = answerer_identity(project, group[0])
             for arm in group:
+                file = partial(replies_file, project.store / "cache" / "robustness", arm.name, asked)
                 choice = _choice(project, arm)
                 for condition in conditions(config.prompt.k):
                     probes = {case.question: probe for case in cases if (probe := condition.probe(case))}
                     if probes:
-                        journal = work / f"{arm.name} {condition.name}.jsonl"
-                        replies = ask(answerer, choice, probes, retriever, journal, f"{arm.name}, {condition.name}")
+                        replies = ask(load, choice, probes, retriever, file, f"{arm.name}, {condition.name}")
                         scores.append(score(arm.name, condition, probes, replies, metric, config.seed))
-            del answerer
+            del load
             gc.collect()
         result = Robustness(metric, len(cases), config.seed, tuple(scores))
         write(result, project.store / "runs" / "robustness")
@@ -158,7 +168,7 @@ def sample_cases(questions: Sequence[Question], retriever: Retriever, size: int,
         oracles = oracle_hits(question, hits, chunks_of)
         if oracles:
             distractors = distractor_hits(question, hits, oracles)
-            other = other_answer(question.answers[0], pool, seed)
+            other = other_answer(question.answers, pool, seed)
             cases.append(Case(question, _chunks(oracles), _chunks(distractors), _chunks(hits), other))
     if not cases:
         raise QuestionError("no question has an answer that a chunk of the index supports")
@@ -171,11 +181,11 @@ def _chunks(hits: Sequence[Hit]) -> tuple[Chunk, ...]:
 
 
 def ask(
-    answerer: Answerer,
+    load: Callable[[], Answerer],
     choice: PromptChoice,
     probes: Mapping[Question, Probe],
     retriever: Retriever,
-    journal: Path,
+    file: Callable[[PromptChoice], Path | None],
     label: str,
 ) -> list[Reply]:
     """Puts the probes of a condition to an arm; what it finds itself it shows as it always does."""
@@ -188,15 +198,8 @@ def ask(
         for probe in probes.values()
     ]
     if any(probe.chunks is not None for probe in probes.values()):
-        choice = choice._replace(k=max(1, *map(len, hits)), best_last=False)
-    return answerer.answer(
-        asked,
-        hits,
-        choice,
-        label=label,
-        done={key: reply for key, reply in read_replies(journal).items() if not reply.error},
-        record=partial(append_replies, journal),
-    )
+        choice = choice._replace(k=_ALL, best_last=False)
+    return answer_once(load, asked, hits, choice, label=label, file=file(choice)).replies
 
 
 def score(
@@ -208,25 +211,30 @@ def score(
     seed: int,
 ) -> ConditionScore:
     """Scores the replies of an arm under a condition; one that failed counts 0 and is no refusal."""
+    groups = clusters(list(probes))
     refused = [float(reply.abstained and not reply.error) for reply in replies]
     values = refused
     if condition.wanted == "answer":
         scores = (score_answer(r.text, q, r.abstained or bool(r.error)) for q, r in zip(probes, replies, strict=True))
         values = [getattr(found, metric) or 0.0 for found in scores]
     planted = [
-        contains(reply.text, [probe.planted])
-        for probe, reply in zip(probes.values(), replies, strict=True)
+        (contains(reply.text, [probe.planted]), group)
+        for probe, reply, group in zip(probes.values(), replies, groups, strict=True)
         if probe.planted
     ]
+    misled, of_misled = zip(*planted, strict=True) if planted else ((), ())
+    is_share = condition.wanted == "refuse" or metric in BINARY
     return ConditionScore(
         arm,
         condition.name,
         len(replies),
         condition.wanted,
         sum(values) / len(values),
-        *mean_interval(values, seed=seed),
+        *(share_interval(values, groups) if is_share else mean_interval(values, groups=groups, seed=seed)),
         refused=sum(refused) / len(refused),
-        misled=sum(planted) / len(planted) if planted else None,
+        refused_interval=share_interval(refused, groups),
+        misled=sum(misled) / len(misled) if planted else None,
+        misled_interval=share_interval(misled, of_misled) if planted else None,
         errors=sum(bool(reply.error) for reply in replies),
     )
 
@@ -234,7 +242,7 @@ def score(
 def markdown(result: Robustness) -> str:
     """A table of the result."""
     lines = [
-        f"Robustness on {result.questions} questions, {result.metric} with 95% intervals; "
+        f"Robustness on {result.questions} questions, {result.metric} and shares with 95% intervals; "
         "where the answer is missing, the share of refusals.",
         "",
         "| arm | condition | n | score | refused | misled |",
@@ -242,10 +250,16 @@ def markdown(result: Robustness) -> str:
     ]
     for row in result.scores:
         name = f"{row.condition} (refusals)" if row.wanted == "refuse" else row.condition
-        misled = "–" if row.misled is None else f"{row.misled:.2f}"
         interval = f"{row.score:.3f} ({row.low:.3f} to {row.high:.3f})"
-        lines.append(f"| {row.arm} | {name} | {row.n} | {interval} | {row.refused:.2f} | {misled} |")
+        refused, misled = _share(row.refused, row.refused_interval), _share(row.misled, row.misled_interval)
+        lines.append(f"| {row.arm} | {name} | {row.n} | {interval} | {refused} | {misled} |")
     return "\n".join(lines) + "\n"
+
+
+def _share(value: float | None, interval: Interval | None) -> str:
+    if value is None or interval is None:
+        return "–"
+    return f"{value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
 def write(result: Robustness, folder: Path) -> None:

@@ -45,12 +45,16 @@ class Embedder(Protocol):
         """Embed texts that search; an empty one raises ValueError."""
 
 
-def fingerprint_folder(path: Path) -> str:
+def fingerprint_folder(path: Path, *, without: str = "") -> str:
     """Identify the model in the folder `path` by 32 hexadecimal digits.
 
     Hashed are the names, sizes and bytes of all configuration, tokenizer and weight files that are not hidden. Of a
     file above 1 MiB 16 blocks of 64 KiB, evenly spaced from the first byte to the last, stand for the whole: training
     moves every block, and a large model is identified in milliseconds. A byte changed between blocks goes unnoticed.
+
+    Args:
+        path: The folder.
+        without: Name of a file that does not count.
 
     Raises:
         ModelError: The folder does not exist or holds no such file.
@@ -58,7 +62,10 @@ def fingerprint_folder(path: Path) -> str:
     files = sorted(
         file.relative_to(path)
         for file in path.rglob("*")
-        if file.suffix in _MODEL_FILES and file.is_file() and not _is_hidden(file.relative_to(path))
+        if file.suffix in _MODEL_FILES
+        and file.name != without
+        and file.is_file()
+        and not _is_hidden(file.relative_to(path))
     )
     if not files:
         raise ModelError(f"no model in {path}: the folder is missing or holds no model files")

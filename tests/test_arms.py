@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
@@ -11,15 +10,13 @@ from hybrid.arms import (
     ARMS,
     PromptChoice,
     Runner,
-    append_replies,
     is_refusal,
-    read_replies,
     select_arms,
 )
 from hybrid.config import ArmConfig, Config, PromptConfig, config_from_dict
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
-from hybrid.types import Chunk, Citation, Hit, Question
+from hybrid.types import Chunk, Hit, Question
 
 REFUSAL = PromptConfig().refusal
 
@@ -221,33 +218,6 @@ def test_replies_count_their_tokens(runner: Runner) -> None:
         assert reply.tokens_in == len(runner.encode(question.question, hits, ZERO)[0])
         assert 0 <= reply.tokens_out <= runner.max_new_tokens
     assert any(reply.tokens_out for reply in replies)
-
-
-REPLIES = [
-    Reply("a", "Line\u2028two\u0085 “3”\n", False, ("d",), ("d#0-1",), 0.5, (Citation(1, "d", 0, 1, "x"),)),
-    Reply("b", REFUSAL, True, (), (), 0.25),
-]
-
-
-def test_the_journal_keeps_replies(tmp_path: Path) -> None:
-    journal = tmp_path / "rag.jsonl"
-    assert read_replies(journal) == {}
-    append_replies(journal, REPLIES[:1])
-    append_replies(journal, REPLIES[1:])
-    assert list(read_replies(journal).values()) == REPLIES
-
-
-def test_a_half_written_line_is_left_out_now_and_later(tmp_path: Path) -> None:
-    journal = tmp_path / "rag.jsonl"
-    append_replies(journal, REPLIES)
-    whole = journal.read_bytes()
-    for end in range(len(whole) - 40, len(whole) - 1):
-        journal.write_bytes(whole[:end])
-        assert set(read_replies(journal)) == {"a"}
-    # The run that goes on writes behind the half line; a second interruption must not lose what it wrote.
-    append_replies(journal, [replace(REPLIES[1], question_id="c")])
-    append_replies(journal, [replace(REPLIES[1], question_id="d")])
-    assert {"a", "d"} <= set(read_replies(journal))
 
 
 def test_a_next_question_of_the_models_own_is_no_part_of_its_answer(runner: Runner) -> None:

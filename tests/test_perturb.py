@@ -98,12 +98,30 @@ def test_typos_hit_neighbouring_keys() -> None:
 
 def test_another_answer_is_of_the_same_type() -> None:
     pool = ["Rust", "the harbour master", "Grace Hopper", "12 kg", "ada lovelace"]
-    assert other_answer("Ada Lovelace", pool) == "Grace Hopper"
-    assert other_answer("the duty officer", pool) == "the harbour master"
-    changed = other_answer("12 kg in 1999", pool)
+    assert other_answer(["Ada Lovelace"], pool) == "Grace Hopper"
+    assert other_answer(["the duty officer"], pool) == "the harbour master"
+    changed = other_answer(["12 kg in 1999"], pool)
     assert re.fullmatch(r"[2-9]2 kg in [2-9]999", changed)
-    assert changed == other_answer("12 kg in 1999", pool[::-1])
-    assert other_answer("Ada Lovelace", ["ada lovelace"]) == ""
+    assert changed == other_answer(["12 kg in 1999"], pool[::-1])
+    assert other_answer(["Ada Lovelace"], ["ada lovelace"]) == ""
+
+
+def test_what_counts_as_right_contradicts_nothing() -> None:
+    right = ("Levi's Stadium", "Levi Stadium", "Santa Clara, California")
+    pool = [
+        "Levi Stadium",
+        "levis stadium",
+        "the Levi Stadium in Santa Clara",
+        "Santa Clara",
+        "Stadium",
+        "Denver Broncos",
+    ]
+    assert other_answer(right, pool) == "Denver Broncos"
+    assert other_answer(right, pool[:-1]) == ""
+    every = [f"{digit} kg" for digit in range(1, 9)]
+    assert other_answer(every, []) == "9 kg"
+    assert other_answer([*every, "exactly 9 kg"], []) == ""
+    assert other_answer(["7 kg", "107 kg"], []) != ""
 
 
 def test_the_suite_names_every_condition_once() -> None:

@@ -464,12 +464,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
     assert next(drafts.glob("*.jsonl")).read_bytes().startswith(drafted[: drafted.rfind(b"\n") + 1])
     assert _states(toy_project)["tune/tuned"][0] == "fresh"
     assert _states(toy_project)["tune/hybrid"][0] == "begun"
-    _kill_when(toy_project, lambda work: _has_lines(work / "compare" / "rag.jsonl", 1))
+    kept = toy_project.store / "cache" / "replies"
+    _kill_when(toy_project, lambda _: any(_has_lines(file, 1) for file in kept.glob("hybrid-*.jsonl")))
+    replies = {file: file.read_bytes() for file in kept.glob("rag-*.jsonl")}
     assert _states(toy_project)["compare"][0] == "begun"
     assert not toy_project.path("compare").exists()
     with one_thread():  # as in the killed processes and in the reference
         results = toy_project.run()
     assert [result.skipped for result in results] == [True, True, True, True, False]
+    assert replies
+    assert {file: file.read_bytes() for file in kept.glob("rag-*.jsonl")} == replies, "nobody asked rag again"
 
     for name in sorted(path.name for path in finished_project.path("pairs").glob("*.jsonl")):
         assert (toy_project.path("pairs") / name).read_bytes() == (finished_project.path("pairs") / name).read_bytes()

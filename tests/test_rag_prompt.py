@@ -13,7 +13,7 @@ from hybrid.eval.answers import token_f1
 from hybrid.eval.comparison import Reply
 from hybrid.project import Project
 from hybrid.prompt import Shot
-from hybrid.rag_prompt import FILE, candidates, choose, load, save
+from hybrid.rag_prompt import FILE, Ask, candidates, choose, load, save
 from hybrid.types import Chunk, Hit, Question
 
 QUESTIONS = [Question(f"q{n}", "Why is it so" + " so" * n + "?", ("x",)) for n in range(2)]
@@ -34,10 +34,17 @@ class _Searcher:
         return [_hits(*range(k)) for _ in questions]
 
 
+def _asks(runner: Runner) -> Ask:
+    def ask(questions: Sequence[Question], hits: Sequence[Sequence[Hit]], choice: PromptChoice) -> list[Reply]:
+        return runner.answer(questions, hits, choice, label="t", done={}, record=lambda _: None)
+
+    return ask
+
+
 def _gold(runner: Runner, favourite: PromptChoice) -> list[Question]:
     """The questions with the answers that the favourite prompt gives."""
     hits = [_hits(*range(favourite.k))] * len(QUESTIONS)
-    replies = runner.answer(QUESTIONS, hits, favourite, label="t", done={}, record=lambda _: None)
+    replies = _asks(runner)(QUESTIONS, hits, favourite)
     return [replace(q, answers=(r.text,)) for q, r in zip(QUESTIONS, replies, strict=True)]
 
 
@@ -50,40 +57,28 @@ def test_one_chunk_and_no_examples_are_not_tried_twice() -> None:
 
 
 @pytest.mark.parametrize("favourite", candidates({1: SHOTS, 3: SHOTS}), ids=lambda choice: choice.name)
-def test_the_prompt_with_the_best_score_comes_first(runner: Runner, favourite: PromptChoice, tmp_path: Path) -> None:
+def test_the_prompt_with_the_best_score_comes_first(runner: Runner, favourite: PromptChoice) -> None:
     choices = candidates({1: SHOTS, 3: SHOTS})
-    scored = choose(runner, _gold(runner, favourite), _Searcher(), choices, tmp_path / "scores.json", _f1)
+    scored = choose(_asks(runner), _gold(runner, favourite), _Searcher(), choices, _f1)
     assert {choice.name for choice in choices} <= {choice.name for choice in scored}
     assert scored[0].score == 1.0
     assert favourite._replace(score=1.0) in scored
     assert [choice.score for choice in scored] == sorted((choice.score or 0 for choice in scored), reverse=True)
 
 
-def test_the_best_prompt_is_tried_with_its_chunks_reversed(runner: Runner, tmp_path: Path) -> None:
+def test_the_best_prompt_is_tried_with_its_chunks_reversed(runner: Runner) -> None:
     zero = PromptChoice("zero-shot, k=3", 3, ())
     reverse = PromptChoice("zero-shot, k=3, best last", 3, (), best_last=True)
-    scored = choose(runner, _gold(runner, reverse), _Searcher(), [zero], tmp_path / "scores.json", _f1)
+    scored = choose(_asks(runner), _gold(runner, reverse), _Searcher(), [zero], _f1)
     assert scored[0] == reverse._replace(score=1.0)
-    alone = choose(runner, QUESTIONS, _Searcher(), candidates({1: []}), tmp_path / "one.json", _f1)
+    alone = choose(_asks(runner), QUESTIONS, _Searcher(), candidates({1: []}), _f1)
     assert [choice.name for choice in alone] == ["zero-shot, k=1"]
 
 
-def test_what_was_scored_before_an_interruption_is_not_tried_again(runner: Runner, tmp_path: Path) -> None:
-    choices = candidates({1: SHOTS, 3: SHOTS})
-    record = tmp_path / "scores.json"
-    whole = choose(runner, QUESTIONS, _Searcher(), choices, record, _f1)
-    scores = json.loads(record.read_text())
-    assert scores == {choice.name: choice.score for choice in whole}
-    record.write_text(json.dumps({choices[2].name: 0.77}))
-    resumed = choose(runner, QUESTIONS, _Searcher(), choices, record, _f1)
-    assert resumed[0] == choices[2]._replace(score=0.77)
-    assert {c.name: c.score for c in resumed} == scores | {choices[2].name: 0.77}
-
-
-def test_another_score_chooses_another_prompt(runner: Runner, tmp_path: Path) -> None:
+def test_another_score_chooses_another_prompt(runner: Runner) -> None:
     choices = candidates({1: [], 3: []})
-    shortest = choose(runner, QUESTIONS, _Searcher(), choices, tmp_path / "a.json", lambda reply, _: -reply.tokens_in)
-    longest = choose(runner, QUESTIONS, _Searcher(), choices, tmp_path / "b.json", lambda reply, _: reply.tokens_in)
+    shortest = choose(_asks(runner), QUESTIONS, _Searcher(), choices, lambda reply, _: -reply.tokens_in)
+    longest = choose(_asks(runner), QUESTIONS, _Searcher(), choices, lambda reply, _: reply.tokens_in)
     assert (shortest[0].k, longest[0].k) == (1, 3)
 
 

@@ -3,15 +3,17 @@
 import json
 import math
 from dataclasses import asdict
+from typing import Literal
 
 import pytest
 
 from hybrid.arms import select_arms
 from hybrid.errors import ConfigError
 from hybrid.eval.comparison import Reply
+from hybrid.eval.shares import wilson_interval
 from hybrid.perturb import Condition, Probe, conditions
 from hybrid.project import Project
-from hybrid.robustness import _arms, markdown, run_robustness, score
+from hybrid.robustness import Robustness, _arms, markdown, run_robustness, score
 from hybrid.types import Question
 
 QUESTIONS = [Question(f"q{n}", "How often?", ("every day",)) for n in range(4)]
@@ -28,6 +30,40 @@ def test_answers_are_scored_by_the_metric_and_by_what_was_planted() -> None:
     assert (found.n, found.score, found.refused, found.misled) == (4, 0.25, 0.25, 0.5)
     assert found.low <= found.score <= found.high
     assert score("a", Condition("x", "answer", lambda _: None), _probes(""), REPLIES, "em", 0).misled is None
+
+
+def _about(*documents: str) -> dict[Question, Probe]:
+    return {
+        Question(f"q{n}", "How often?", ("every day",), (document,)): Probe("How often?", None, "pineapple")
+        for n, document in enumerate(documents)
+    }
+
+
+def test_questions_about_one_document_are_worth_fewer() -> None:
+    replies = [Reply(f"q{n}", "every day" if n < 10 else "pineapple", n >= 10, (), (), 0.1) for n in range(20)]
+    alone, together = (
+        score("a", Condition("x", "answer", lambda _: None), probes, replies, "f1", 0)
+        for probes in (_about(*map(str, range(20))), _about(*(str(n // 5) for n in range(20))))
+    )
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+    for narrow, wide in (
+        (alone.refused_interval, together.refused_interval),
+        (alone.misled_interval, together.misled_interval),
+    ):
+        assert narrow is not None and wide is not None
+        assert narrow.high - narrow.low < wide.high - wide.low
+    assert alone.refused_interval == wilson_interval(10, 20)
+
+
+@pytest.mark.parametrize(("wanted", "metric"), [("refuse", "f1"), ("answer", "em")])
+def test_shares_without_an_exception_are_not_certain(wanted: Literal["answer", "refuse"], metric: str) -> None:
+    replies = [Reply(f"q{n}", "every day", wanted == "refuse", (), (), 0.1) for n in range(5)]
+    found = score("a", Condition("x", wanted, lambda _: None), _about(*"abcde"), replies, metric, 0)
+    assert (found.low, found.high) == wilson_interval(found.score * 5, 5)
+    assert found.high - found.low > 0.4
+    assert found.misled_interval == wilson_interval(0, 5)
+    low, high = found.misled_interval
+    assert f"| 0.00 ({low:.2f} to {high:.2f}) |" in markdown(Robustness(metric, 5, 0, (found,)))
 
 
 def test_refusals_are_the_score_where_the_answer_is_missing() -> None:
@@ -76,5 +112,6 @@ def test_the_suite_runs_on_a_project_and_goes_on(finished_copy: Project, monkeyp
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("answered again")
 
-    monkeypatch.setattr("hybrid.generate.generate_batch", forbidden)
+    monkeypatch.setattr("hybrid.robustness.load_answerer", forbidden)
+    project = Project.open(finished_copy.folder, ["compare.weights.latency=1", "compare.price_hour=2"])
     assert run_robustness(project, ["rag", "hybrid"], sample=3) == result

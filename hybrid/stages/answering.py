@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hybrid.arms import Answerer, Arm, PromptChoice, append_replies, read_replies
+from hybrid.arms import Answerer, Arm, PromptChoice
 from hybrid.artefacts import read_manifest
 from hybrid.controls import DEPTH, by_document, contexts
-from hybrid.costs import ArmCost, arm_cost, peak_memory_mb, reset_peak_memory
+from hybrid.costs import ArmCost, arm_cost
 from hybrid.eval.comparison import ArmRun
+from hybrid.replies import answer_once
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.probes import LogProbs, Weights, gold_log_probs, weights_of
@@ -68,36 +68,43 @@ def search(questions: Sequence[Question], index: Index, retriever: Retriever, k:
 
 
 def answer(
-    project: Project, arm: Arm, answerer: Answerer, choice: PromptChoice, material: Material, journal: Path
+    project: Project,
+    arm: Arm,
+    load: Callable[[], Answerer],
+    choice: PromptChoice,
+    material: Material,
+    file: Path | None,
 ) -> Answered:
-    """Answers with one arm; what a run before has answered without an error is taken over."""
+    """Answers with one arm; what a run before has answered without an error is taken over.
+
+    Times and memory of what was taken over are those of the run that answered; the time of the search is of this run,
+    and that of training stands with the adapter.
+
+    Args:
+        project: The project.
+        arm: The arm.
+        load: Loads what answers, if there is something to ask.
+        choice: How to prompt.
+        material: The questions and what was retrieved for them.
+        file: Where the replies are kept; None for nowhere.
+    """
     # All that is retrieved, though a prompt may show less: what retrieval finds does not depend on the prompt.
     k = max(choice.k, project.config.prompt.k) if arm.context == "retrieved" else choice.k
     shown = contexts(arm.context, k, material.questions, material.found, material.chunks_of)
     if arm.context == "oracle":  # a question may need the chunks of several documents
         choice = choice._replace(k=max(choice.k, *map(len, shown)))
-    done = {key: reply for key, reply in read_replies(journal).items() if not reply.error}
-    is_measured = reset_peak_memory()
-    replies = answerer.answer(
-        material.questions,
-        shown,
-        choice,
-        label=f"arm {arm.name}",
-        done=done,
-        record=partial(append_replies, journal),
-    )
+    replies, memory = answer_once(load, material.questions, shown, choice, label=f"arm {arm.name}", file=file)
     if arm.context != "none":
         replies = [replace(reply, seconds=reply.seconds + material.seconds) for reply in replies]
     trained = read_manifest(project.path(f"tune/{arm.adapter}")) if arm.adapter else None
     cost = arm_cost(
         arm.name,
         replies,
-        memory_mb=peak_memory_mb() if is_measured else None,
+        memory_mb=memory,
         training_seconds=trained["seconds"] if trained else None,
         price_hour=project.config.compare.price_hour,
         endpoint=arm.other if arm.other and arm.outside else None,
     )
-    # After the cost, whose memory is that of answering.
     is_asked = project.config.compare.perplexity
-    gold = gold_log_probs(answerer, material.questions, shown, choice) if is_asked else None
+    gold = gold_log_probs(load(), material.questions, shown, choice) if is_asked else None
     return Answered(ArmRun(arm.name, arm.description, tuple(replies)), cost, gold)

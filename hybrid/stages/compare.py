@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from hybrid.external import Ask, FunctionAnswerer
 from hybrid.judge import check_key
 from hybrid.pairs.formats.export import read_pairs
 from hybrid.pairs.formats.load import load_examples
+from hybrid.replies import answer_once, keep_forced, replies_file, replies_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
@@ -29,9 +30,9 @@ from hybrid.stages.findings import report_facts, report_notes, report_parts
 from hybrid.stages.measuring import Outcome, asks_judge, measure, perplexities
 from hybrid.stages.parts import project_embedder
 from hybrid.stages.probes import general_log_probs, weights_of
-from hybrid.stages.serve import load_answerer
+from hybrid.stages.serve import answerer_identity, load_answerer
 from hybrid.tuning.memory import peak_memory_mb
-from hybrid.types import Pair, Question
+from hybrid.types import Hit, Pair, Question
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -56,7 +57,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
     outcome = _answer_all(project, work, arms, functions or {}, questions, index)
     answered = outcome.answered
     order = [arm.name for arm in arms]
-    findings = measure(project, work, arms, questions, index, outcome)
+    findings = measure(project, replies_folder(project.store, work), arms, questions, index, outcome)
     comparison = compare(
         questions,
         [answered[name].run for name in order],
@@ -77,7 +78,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         facts=report_facts(project, index, questions),
         verdict=decision.text,
         notes=[
-            *report_notes(outcome.choices, config.compare.metric, comparison, index),
+            *report_notes(outcome.choices, comparison, index),
             *dependence_notes(questions, groups),
             *findings.notes,
         ],
@@ -86,6 +87,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         passages={chunk.id: chunk.text for chunk in index.chunks},
         parts={**findings.parts, "perplexity": perplexities(comparison), **report_parts(project, outcome.choices)},
     )
+    keep_forced(project.store, work)
     peaks = [answered[name].cost.peak_memory_mb or 0 for name in order]
     return {
         "questions": len(questions),
@@ -110,23 +112,29 @@ def _answer_all(
     retriever = Retriever(index, embedder, project.config.index.search)
     material = search(questions, index, retriever, prompt.k)
     outcome = Outcome({}, [], {}, embedder)
+    folder = replies_folder(project.store, work)
     for group in load_groups(arms):
-        function = functions.get(group[0].name)
-        answerer = FunctionAnswerer(function, prompt.refusal) if function else load_answerer(project, group[0])
+        # Loaded when the first question has to be asked.
+        load = cache(partial(_load, project, group[0], functions.get(group[0].name)))
+        asked = answerer_identity(project, group[0])
         for arm in group:
+            file = partial(replies_file, folder, arm.name, asked)
             choice = PromptChoice("zero-shot", prompt.k, ())
             if arm.searched:
                 if not outcome.choices:
-                    outcome.choices.extend(_rag_prompts(project, work, answerer, retriever, index))
+                    outcome.choices.extend(_rag_prompts(project, file, load, retriever, index))
                 choice = outcome.choices[0]
                 rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
-            found = answer(project, arm, answerer, choice, material, work / f"{arm.name}.jsonl")
-            outcome.answered[arm.name] = found
-        if project.config.compare.forgetting and (general := general_log_probs(answerer)):
+            outcome.answered[arm.name] = answer(project, arm, load, choice, material, file(choice))
+        if project.config.compare.forgetting and (general := general_log_probs(load())):
             outcome.general[weights_of(group[0])] = general
-        del answerer
+        del load
         gc.collect()
     return outcome
+
+
+def _load(project: Project, arm: Arm, function: Ask | None) -> Answerer:
+    return FunctionAnswerer(function, project.config.prompt.refusal) if function else load_answerer(project, arm)
 
 
 def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
@@ -138,9 +146,13 @@ def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
 
 
 def _rag_prompts(
-    project: Project, work: Path, runner: Answerer, retriever: Retriever, index: Index
+    project: Project,
+    file: Callable[[PromptChoice], Path | None],
+    load: Callable[[], Answerer],
+    retriever: Retriever,
+    index: Index,
 ) -> list[PromptChoice]:
-    """The rag prompts tried on the training side, best first; the scores are kept for a run that goes on."""
+    """The rag prompts tried on the training side, best first; `file` keeps the replies to each."""
     config = project.config
     train, dev = (read_pairs(project.path("pairs") / f"{part}.jsonl") for part in ("train", "dev"))
     rng = Random(config.seed)
@@ -165,9 +177,12 @@ def _rag_prompts(
         Question(pair.id, pair.question, (pair.answer,), answerable=pair.answer != config.prompt.refusal)
         for pair in chosen
     ]
-    return rag_prompt.choose(
-        runner, questions, retriever, choices, work / "rag_prompts.json", partial(_scored, config.compare.metric)
-    )
+
+    def ask(questions: Sequence[Question], hits: Sequence[Sequence[Hit]], choice: PromptChoice) -> list[Reply]:
+        label = f"rag prompt: {choice.name}"
+        return answer_once(load, questions, hits, choice, label=label, file=file(choice)).replies
+
+    return rag_prompt.choose(ask, questions, retriever, choices, partial(_scored, config.compare.metric))
 
 
 def _scored(metric: str, reply: Reply, question: Question) -> float:

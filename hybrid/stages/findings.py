@@ -53,10 +53,16 @@ def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str,
     }
 
 
-def report_notes(choices: Sequence[PromptChoice], metric: str, comparison: Comparison, index: Index) -> list[str]:
+def report_notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index) -> list[str]:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
     failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
-    notes = [_prompts(choices, metric), *failures, power, _refusing(comparison), _missing_gold(comparison, index)]
+    notes = [
+        _prompts(choices, comparison.metric),
+        *failures,
+        power,
+        _refusing(comparison),
+        _missing_gold(comparison, index),
+    ]
     return [note for note in notes if note]
 
 
@@ -82,7 +88,7 @@ def _failures(run: ArmRun) -> str:
         return ""
     note = (
         f"{run.name}: {len(failed)} of {len(run.replies)} answers failed and count as wrong, "
-        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask again, run: hybrid compare --force"
+        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask these again, and no others, run: hybrid compare"
     )
     sys.stderr.write(f"{note}\n")
     return note

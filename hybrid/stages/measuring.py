@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrid.arms import Arm, PromptChoice
+from hybrid.artefacts import fingerprint
 from hybrid.config import CompareConfig
 from hybrid.eval.comparison import Comparison, Reply
 from hybrid.eval.entailment import Entailment
@@ -63,9 +64,9 @@ class Findings(NamedTuple):
 
 
 def measure(
-    project: Project, work: Path, arms: Sequence[Arm], questions: Sequence[Question], index: Index, outcome: Outcome
+    project: Project, folder: Path, arms: Sequence[Arm], questions: Sequence[Question], index: Index, outcome: Outcome
 ) -> Findings:
-    """Measures what the settings ask for; the judge's replies are kept for a run that goes on."""
+    """Measures what the settings ask for; the judge's replies are kept in `folder`."""
     settings = project.config.compare
     replies = {arm.name: outcome.answered[arm.name].run.replies for arm in arms}
     findings = Findings(
@@ -76,7 +77,7 @@ def measure(
         findings.further.append(further_measure(name, values))
     judge = None
     if asks_judge(settings):
-        judge = make_judge(settings.judge, project.config.model, project.folder, work / "judge.jsonl")
+        judge = make_judge(settings.judge, project.config.model, project.folder, _judge_file(project, folder))
     if settings.grounding != "off":
         _ground(project, questions, replies, passages, outcome.embedder, judge, findings)
     if judge and settings.judge.mode != "off":
@@ -235,6 +236,15 @@ def _seen(figures: Mapping[str, Any]) -> str:
         f"On the {calibration['n']} {what} with a verdict that can be read, its rank correlation with "
         f"{figures['metric']} is {agrees}."
     )
+
+
+def _judge_file(project: Project, folder: Path) -> Path:
+    """The file of the judge's replies; another model or way of asking has another file."""
+    settings = project.config.compare.judge
+    model = reading_models(project).get("judge", settings.model)
+    mark = fingerprint(model=model, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"judge-{mark}.jsonl"
 
 
 def _judge_cost(project: Project, judge: GeneratorJudge) -> dict[str, Any]:

@@ -37,18 +37,18 @@ def run_stage(
     force: bool = False,
     functions: Mapping[str, Ask] | None = None,
 ) -> StageResult:
-    """Makes the artefact of a stage, unless the published one was made from the same inputs.
+    """Makes the artefact of a stage, unless the published one was made from the same inputs and nothing failed.
 
     Args:
         project: The project.
         stage: `index`, `pairs`, `tune/ARM` or `compare`.
         inputs: What the artefact depends on, by name.
-        force: Makes it again although it is fresh.
-        functions: Further arms of the comparison.
+        force: Makes it again although it is fresh, and takes over nothing that the stage has made before.
+        functions: Further arms of the comparison, which is then made again, as a function has no fingerprint.
     """
     mark = fingerprint(**inputs)
     found = read_manifest(project.path(stage))
-    if found and found["fingerprint"] == mark and not force:
+    if found and found["fingerprint"] == mark and not (force or functions or failed_answers(found)):
         return StageResult(stage, True, found)
     work = project.store / "work" / stage
     open_work(work, f"forced {mark}" if force else mark)
@@ -68,6 +68,11 @@ def run_stage(
     publish(result, project.path(stage), manifest)
     shutil.rmtree(work, ignore_errors=True)
     return StageResult(stage, False, manifest)
+
+
+def failed_answers(manifest: Mapping[str, Any]) -> int:
+    """How many answers of a comparison the next run asks for again; 0 for the other stages."""
+    return int(manifest.get("failed answers", 0))
 
 
 def _builder(stage: str, functions: Mapping[str, Ask] | None) -> Callable[[Project, Path], Counts]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybrid import rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, Runner
-from hybrid.artefacts import fingerprint_files, read_manifest
+from hybrid.artefacts import MANIFEST, fingerprint_files, read_manifest
 from hybrid.assistant import Assistant
 from hybrid.config import ArmConfig
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.external import endpoint_answerer
 from hybrid.models import resolve_model
+from hybrid.retrieval.embed import fingerprint_folder
 from hybrid.stages.parts import checked_tokenizer, project_retriever, require_adapter
 
 if TYPE_CHECKING:
@@ -47,10 +48,40 @@ def load_answerer(project: Project, arm: Arm) -> Answerer:
     return _load(project, model, other.model or project.config.model, _adapter_folder(project, other))
 
 
+def answerer_identity(project: Project, arm: Arm) -> dict[str, Any] | None:
+    """What the replies of an arm depend on beside questions, passages and prompt; None for a function, which has none.
+
+    The key of an endpoint, its pace and its prices are no part of it.
+
+    Raises:
+        ArtefactError: The arm's adapter has not been trained.
+        ConfigError: The adapter's folder is wrong.
+        ModelError: The model cannot be found.
+    """
+    config, other = project.config, arm.other
+    asked = {"prompt settings": config.prompt, "max_new_tokens": config.compare.max_new_tokens}
+    if arm.outside:
+        return {**asked, "model": other.model, "base_url": other.base_url} if other else None
+    from hybrid.tuning.model import compute_dtype, default_device
+
+    if arm.adapter:
+        require_adapter(project, arm.adapter)
+    device = default_device()
+    own = project.path(f"tune/{arm.adapter}") if arm.adapter else None
+    adapter = _adapter_folder(project, other) if other else own
+    model = resolve_model(other.model, project.folder) if other and other.model else project.model
+    return {
+        **asked,
+        "model": fingerprint_folder(model),
+        "adapter": fingerprint_folder(adapter, without=MANIFEST) if adapter else None,
+        # Other sums are rounded in another way.
+        "batch_tokens": config.compare.batch_tokens,
+        "device": [device.type, str(compute_dtype("auto", device))],
+    }
+
+
 def other_arms(project: Project) -> dict[str, str]:
     """What the arms that are none of the project's own depend on beside their settings, as hashes by name."""
-    from hybrid.retrieval.embed import fingerprint_folder
-
     sources = {}
     for arm in project.config.compare.arms:
         if isinstance(arm, ArmConfig) and arm.base_url is None:

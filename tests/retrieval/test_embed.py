@@ -173,3 +173,10 @@ def test_real_model_says_what_it_cuts(real: SentenceEmbedder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         real.embed_passages(["word " * 254])
+
+
+def test_a_file_that_does_not_count_changes_no_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    before = fingerprint_folder(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    assert fingerprint_folder(tmp_path, without="manifest.json") == before != fingerprint_folder(tmp_path)

@@ -19,6 +19,6 @@ def test_the_score_of_refusing_everything_is_noted(unanswerable: int) -> None:
     replies = tuple(Reply(question.id, "", True, (), (), 0.1) for question in questions)
     comparison = compare(questions, [ArmRun("rag", "refuses", replies)], k=1)
     index = cast(Index, SimpleNamespace(documents={"d": None}))
-    notes = report_notes([PromptChoice("zero-shot", 1, ())], "f1", comparison, index)
+    notes = report_notes([PromptChoice("zero-shot", 1, ())], comparison, index)
     scored = comparison.summaries[0].value("refusal_f1")
     assert notes == ([f"To refuse every question would score a refusal F1 of {scored:.3f}."] if unanswerable else [])

@@ -152,7 +152,8 @@ def grader(monkeypatch: pytest.MonkeyPatch) -> type[Grader]:
 def test_a_judge_grades_and_grounds_and_goes_on(
     finished_copy: Project, grader: type[Grader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = _open(finished_copy, "compare.judge={mode: rubric, sample: 2, price_in: 1.0}", "compare.grounding=judge")
+    judged = ["compare.judge={mode: rubric, sample: 2, price_in: 1.0}", "compare.grounding=judge"]
+    project = _open(finished_copy, *judged)
     monkeypatch.setattr(grader, "breaks_after", 3)
     with pytest.raises(EndpointError):
         _compare(project)
@@ -172,6 +173,12 @@ def test_a_judge_grades_and_grounds_and_goes_on(
     assert any(f"asked about {asked} answers to 2 questions; {same} that equal" in note for note in report["notes"])
     assert any("rank correlation with f1 is not known: too few" in note for note in report["notes"])
     assert any("was not measured here" in note for note in report["notes"])
+    calls = grader.calls
+    work = open_work(project.store / "work" / "compare", "another")
+    assert not (work / "result").exists()
+    again = _compare(_open(project, *judged, "compare.weights.latency=1"))
+    assert grader.calls == calls, "another comparison asks the judge nothing again"
+    assert again["judge_cost"] == report["judge_cost"]
 
 
 def test_pairs_are_judged_against_rag(finished_copy: Project, grader: type[Grader]) -> None:
