@@ -64,7 +64,6 @@ class Decision:
 
 def decide(
     comparison: Comparison,
-    *,
     weights: WeightsConfig = WeightsConfig(),  # noqa: B008 - frozen
     costs: Mapping[str, ArmCost] | None = None,
     arms: Mapping[str, Arm] = ARMS,

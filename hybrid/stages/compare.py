@@ -68,20 +68,15 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         further=findings.further,
     )
     costs = {name: answered[name].cost for name in order}
-    decision = advice.decide(
-        comparison, weights=config.compare.weights, costs=costs, arms={arm.name: arm for arm in arms}
-    )
+    decision = advice.decide(comparison, config.compare.weights, costs, {arm.name: arm for arm in arms})
+    notes = [*report_notes(outcome.choices, comparison, index), *dependence_notes(questions, groups), *findings.notes]
     write_report(
         comparison,
         work / "result",
         title=f"{project.folder.name}: which way answers best?",
         facts=report_facts(project, index, questions),
         verdict=decision.text,
-        notes=[
-            *report_notes(outcome.choices, comparison, index),
-            *dependence_notes(questions, groups),
-            *findings.notes,
-        ],
+        notes=notes,
         costs=[asdict(cost) for cost in costs.values()],
         decision=asdict(decision),
         passages={chunk.id: chunk.text for chunk in index.chunks},

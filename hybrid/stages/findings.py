@@ -56,13 +56,8 @@ def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str,
 def report_notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index) -> list[str]:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
     failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
-    notes = [
-        _prompts(choices, comparison.metric),
-        *failures,
-        power,
-        _refusing(comparison),
-        _missing_gold(comparison, index),
-    ]
+    prompts = _prompts(choices, comparison.metric)
+    notes = [prompts, *failures, power, _refusing(comparison), _missing_gold(comparison, index)]
     return [note for note in notes if note]
 
 
