@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import shorten
 
 from hybrid.arms import ARMS, Arm, controls
 from hybrid.config import WeightsConfig
@@ -113,7 +114,7 @@ def decide(
     if constant and blind:
         named = ", ".join(name for name in built if name in blind)
         warnings.append(
-            f"Not clearly better than answering {constant.answer!r} to every question "
+            f"Not clearly better than answering {shorten(constant.answer, 60, placeholder=' …')!r} to every question "
             f"({_metric(comparison)} {constant.mean:.3f}): {named}."
         )
     return replace(decision, warnings=tuple(warnings), standings=standings)
