@@ -5,6 +5,7 @@
 #   sh benchmarks/gpu.sh kernels [WHEELS [options of kernels.py]]   five minutes with all peers
 #   sh benchmarks/gpu.sh tuning  [WHEELS [options of tuning.py]]    nine minutes; run it again to go on
 #   sh benchmarks/gpu.sh all     [WHEELS]                           one after the other
+#   sh benchmarks/gpu.sh brief   [WHEELS]                           tests, and what the targets name: within nine minutes
 #
 # WHEELS is a folder of wheels that the machine lacks (bitsandbytes, peft, trl, liger-kernel, datasets ...); those in
 # WHEELS/unsloth are for Unsloth alone, which needs an older TRL. Without the folder, what is installed is used. They go
@@ -19,7 +20,7 @@
 # $RESULTS names another folder for what is written, $PYTHON another interpreter.
 set -eu
 
-stage=${1:?usage: sh benchmarks/gpu.sh tests|kernels|tuning|all [WHEELS [options]]}
+stage=${1:?usage: sh benchmarks/gpu.sh tests|kernels|tuning|all|brief [WHEELS [options]]}
 shift
 wheels=${1:-}
 [ $# -eq 0 ] || shift
@@ -56,6 +57,16 @@ tuning() {
         --runs "$results/tuning-cuda.runs.jsonl" "$@" >"$results/tuning-cuda.json"
 }
 
+# A failed test must not cost the figures: it is told at the end.
+brief() {
+    failed=0
+    tests || failed=1
+    kernels --systems torch bitsandbytes flash || failed=1
+    tuning --rows 3600/200/1 3600/200/4 3600/200/8 3600/200/16 --systems unsloth --checkpointing yes --seconds 15 --minutes 4 ||
+        failed=1
+    return "$failed"
+}
+
 case $stage in
     tests | kernels | tuning) "$stage" "$@" ;;
     all)
@@ -63,8 +74,9 @@ case $stage in
         kernels
         tuning
         ;;
+    brief) brief ;;
     *)
-        echo "unknown stage $stage: tests, kernels, tuning or all" >&2
+        echo "unknown stage $stage: tests, kernels, tuning, all or brief" >&2
         exit 2
         ;;
 esac
