@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -29,9 +29,11 @@ REFERENCE = {"fever_symmetric_dev": 0.654, "scifact_train": 0.711, "halueval_qa_
 
 
 def letters(texts: Sequence[str]) -> Vectors:
-    """A stand-in for an embedder: the counts of letters, at length 1."""
+    """A stand-in for an embedder: the counts of letters, or that there are none, at length 1."""
     assert len(set(texts)) == len(texts) and all(text.strip() for text in texts)
-    counts = np.array([[text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts])
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    counts = np.array([[text.lower().count(letter) for letter in alphabet] for text in texts])
+    counts = np.column_stack([counts, counts.sum(axis=1) == 0])
     vectors: Vectors = (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
     return vectors
 
@@ -109,6 +111,7 @@ METHODS: list[Grounding] = [
 @pytest.mark.parametrize("method", METHODS)
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.text("ab1. not", max_size=12), st.text("ab1. not", max_size=12)), max_size=4))
+@example([(". 1", "")])
 def test_scores_are_finite_and_each_by_its_own_pair(method: Grounding, pairs: list[tuple[str, str]]) -> None:
     pairs = [(f"x {source}", f"x {claim}") for source, claim in pairs]
     scores = method.score(pairs)
