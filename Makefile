@@ -26,7 +26,7 @@ help:
 	echo "  make slow      installs if needed, then runs the tests that take minutes each (30 minutes)"; \
 	echo "  make lint      installs if needed, then ruff and mypy (1 minute)"; \
 	echo "  make check     lint and test (6 to 16 minutes)"; \
-	echo "  make demo      installs if needed, then documents to verdict on the example handbook (15 to 17 minutes)"; \
+	echo "  make demo      installs if needed, then documents to verdict on the example handbook (13 to 17 minutes)"; \
 	echo "  make clean     removes .venv, the demo project and caches (seconds)"
 
 install: .venv/.installed
@@ -65,7 +65,7 @@ check: install
 	@$(TIMED); $(MAKE) --no-print-directory lint; $(MAKE) --no-print-directory test
 
 demo: install
-	@echo "demo: index, pairs, tune and compare on the example handbook, in demo/handbook; 15 to 17 minutes on two cores"
+	@echo "demo: index, pairs, tune and compare on the example handbook, in demo/handbook; 13 to 17 minutes on two cores"
 	@$(TIMED); \
 	rm -rf demo/handbook; \
 	$(BIN)/hybrid init demo/handbook --documents $(HANDBOOK)/docs --questions $(HANDBOOK)/questions.jsonl; \
