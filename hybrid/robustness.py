@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -86,7 +87,7 @@ class Robustness:
     scores: tuple[ConditionScore, ...]
 
 
-def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40) -> Robustness:
+def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40, *, force: bool = False) -> Robustness:
     """Runs the suite and writes `runs/robustness/robustness.json` and `.md` into the project's store.
 
     The report of the last comparison, if there is one, then shows it, too. What earlier runs have answered is taken
@@ -96,6 +97,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
         project: A project with an index, and the adapters of its arms.
         names: Arms to disturb, of those in `compare.arms`; by default all that show retrieved context.
         sample: Questions drawn from those with an answer that the index supports.
+        force: Asks everything anew.
 
     Raises:
         ConfigError: An arm is none of `compare.arms`, or shows no retrieved context.
@@ -110,7 +112,10 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
     arms = _arms(select_arms(config.compare.arms), names)
     questions = load_examples(project.questions, answered=True)
     metric = config.compare.metric
+    kept = project.store / "cache" / "robustness"
     with locked(project.store):
+        if force:
+            shutil.rmtree(kept, ignore_errors=True)
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
         scores = []
@@ -118,7 +123,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
             load = cache(partial(load_answerer, project, group[0]))
             asked = answerer_identity(project, group[0])
             for arm in group:
-                file = partial(replies_file, project.store / "cache" / "robustness", arm.name, asked)
+                file = partial(replies_file, kept, arm.name, asked)
                 choice = _choice(project, arm)
                 for condition in conditions(config.prompt.k):
                     probes = {case.question: probe for case in cases if (probe := condition.probe(case))}

@@ -115,3 +115,5 @@ def test_the_suite_runs_on_a_project_and_goes_on(finished_copy: Project, monkeyp
     monkeypatch.setattr("hybrid.robustness.load_answerer", forbidden)
     project = Project.open(finished_copy.folder, ["compare.weights.latency=1", "compare.price_hour=2"])
     assert run_robustness(project, ["rag", "hybrid"], sample=3) == result
+    with pytest.raises(AssertionError, match="answered again"):
+        run_robustness(project, ["rag", "hybrid"], sample=3, force=True)

@@ -58,7 +58,7 @@ def compare(options: Namespace) -> None:
         rated = judge_blind_sheet(project, options.ratings)
         return _print_json(asdict(rated)) if options.json else print(describe(rated))
     result = project.compare(force=options.force)
-    robustness = run_robustness(project, sample=options.sample) if options.robustness else None
+    robustness = run_robustness(project, sample=options.sample, force=options.force) if options.robustness else None
     sheet = write_blind_sheet(project, options.blind) if options.blind else None
     further = {"robustness": asdict(robustness)} if robustness else {}
     _print_results(options, [result], project.report(), {**further, **({"blind": str(sheet)} if sheet else {})})
