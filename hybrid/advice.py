@@ -87,12 +87,14 @@ def decide(
     """
     prices = costs or {}
     failing = {arm.name for arm in comparison.summaries if 2 * arm.errors > arm.n}
-    known = [run.name for run in comparison.runs if run.name not in controls(arms.values())]
+    unbuildable = controls(arms.values())
+    known = [run.name for run in comparison.runs if run.name not in unbuildable]
     built = [name for name in known if name not in failing]
     if comparison.baseline not in known:
         return _without_baseline(comparison, known)
     if comparison.baseline in failing or not any(mean(comparison, name) for name in known):
-        return replace(_useless(comparison), warnings=tuple(_failed(comparison)))
+        reason = _useless(comparison, failed=comparison.baseline in failing)
+        return Decision(None, None, (reason,), tuple(_failed(comparison)))
     if len(built) == 1:
         reason = f"Only {built[0]} ran ({_score(comparison, built[0])}); with one arm there is nothing to compare."
         return Decision(None, None, (reason,), tuple(_failed(comparison)))
@@ -153,9 +155,7 @@ def _change(
     simpler = [s for s in better[1:] if best.trained and not s.trained]
     chosen = next((s for s in simpler if against(comparison, worths, best.arm, s.arm).p >= _ALPHA), best)
     reasons = [
-        f"{_name(chosen.arm)}: {_metric(comparison)} {mean(comparison, chosen.arm):.3f} against "
-        f"{mean(comparison, comparison.baseline):.3f} for {comparison.baseline}, {_evidence(chosen, standings)} "
-        f"on {_questions(comparison)}.",
+        f"{_name(chosen.arm)}: {_lead(comparison, chosen, standings)}.",
         *_net(chosen, plain),
     ]
     for rival in (s for s in better if s is not chosen):
@@ -178,17 +178,15 @@ def _change(
     return Decision(chosen.arm, False if closed else None, tuple(reasons))
 
 
-def _useless(comparison: Comparison) -> Decision:
-    """The baseline failed, or nobody scores anything: that says nothing about the arms."""
-    base = next(arm for arm in comparison.summaries if arm.name == comparison.baseline)
-    if 2 * base.errors > base.n:
-        reason = f"Most answers of the baseline {base.name!r} failed, so there is not enough evidence: mend that first."
-    else:
-        reason = (
-            f"No arm scores anything ({_metric(comparison)} 0 on {_questions(comparison)}), so there is not enough "
-            "evidence: look at the answers, the gold answers and compare.metric."
-        )
-    return Decision(None, None, (reason,))
+def _useless(comparison: Comparison, *, failed: bool) -> str:
+    """Why nothing is said about the arms: the baseline failed, or nobody scores anything."""
+    if failed:
+        base = comparison.baseline
+        return f"Most answers of the baseline {base!r} failed, so there is not enough evidence: mend that first."
+    return (
+        f"No arm scores anything ({_metric(comparison)} 0 on {_questions(comparison)}), so there is not enough "
+        "evidence: look at the answers, the gold answers and compare.metric."
+    )
 
 
 def _blind(comparison: Comparison, standings: Sequence[Standing], plain: bool, *, everyone: bool) -> Decision:
@@ -199,9 +197,7 @@ def _blind(comparison: Comparison, standings: Sequence[Standing], plain: bool, *
         who = f"{comparison.baseline} does not show that it reads the questions, and no arm that does is clearly better"
     reasons = (
         f"{who}: not enough evidence for any of them.",
-        f"{_name(best.arm)} has {_metric(comparison)} {mean(comparison, best.arm):.3f} against "
-        f"{mean(comparison, comparison.baseline):.3f} for {comparison.baseline}, {_evidence(best, standings)} "
-        f"on {_questions(comparison)}.",
+        f"{_name(best.arm)} has {_lead(comparison, best, standings)}.",
         *_net(best, plain),
     )
     return Decision(None, None, reasons)
@@ -303,6 +299,13 @@ def _is_ruled_out(comparison: Comparison, high: float, p: float) -> bool:
     """Whether a gain is excluded: an interval from a handful of questions is too narrow to say so alone."""
     enough = count_clusters([comparison.groups[row] for row in scored(comparison)]).clusters >= _FEW_CLUSTERS
     return high <= 0 and (p < _ALPHA or enough)
+
+
+def _lead(comparison: Comparison, standing: Standing, standings: Sequence[Standing]) -> str:
+    return (
+        f"{_score(comparison, standing.arm)} against {mean(comparison, comparison.baseline):.3f} for "
+        f"{comparison.baseline}, {_evidence(standing, standings)} on {_questions(comparison)}"
+    )
 
 
 def _evidence(standing: Standing, standings: Sequence[Standing]) -> str:
