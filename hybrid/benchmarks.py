@@ -87,11 +87,18 @@ class Benchmark:
     published: Callable[[Any, str], Published] | None = None
 
 
-def split(items: Sequence[Item], share: float, seed: int) -> Split:
+def split(items: Sequence[Item], share: float, seed: int, fold: int = 0) -> Split:
     """Puts whole groups aside until they hold `share` of the questions, and drops what would leak from the rest.
 
     Groups that would be most of the test side by themselves stay for training, as a comparison about one group says
     little, unless the others are less than half of what is wanted.
+
+    Args:
+        items: The questions of the set.
+        share: Share of the questions to put aside.
+        seed: Orders the groups.
+        fold: Which of the sides in this order to put aside, from 0; no two have a group in common. The last one may
+            hold less than `share`, or nothing.
     """
     wanted = share * len(items)
     sizes = Counter(item.group for item in items)
@@ -100,21 +107,28 @@ def split(items: Sequence[Item], share: float, seed: int) -> Split:
     small = [group for group in groups if sizes[group] <= wanted / 2]
     if sum(sizes[group] for group in small) >= wanted / 2:
         groups = small
-    aside: set[str] = set()
-    size = 0
-    for group in groups:
-        if size >= wanted:
-            break
-        aside.add(group)
-        size += sizes[group]
-    test = [item for item in items if item.group in aside]
+    aside = _sides(groups, sizes, wanted)[fold : fold + 1]
+    here = set(aside[0]) if aside else set()
+    test = [item for item in items if item.group in here]
     asked = frozenset().union(*(item.documents for item in test))
-    rest = [item for item in items if item.group not in aside]
+    rest = [item for item in items if item.group not in here]
     train = [item for item in rest if not item.documents & asked]
     return Split(train, test, len(rest) - len(train))
 
 
-def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[str] = ()) -> Project:
+def _sides(groups: Sequence[str], sizes: Mapping[str, int], wanted: float) -> list[list[str]]:
+    """The groups in their order, cut where those before hold `wanted` questions."""
+    sides, size = list[list[str]](), wanted
+    for group in groups:
+        if size >= wanted:
+            sides.append([])
+            size = 0
+        sides[-1].append(group)
+        size += sizes[group]
+    return sides
+
+
+def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[str] = (), *, fold: int = 0) -> Project:
     """Makes the project of a set, or opens it where it was made before.
 
     Args:
@@ -122,10 +136,11 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
         path: The local copy: a folder, or a published file.
         folder: The project folder.
         overrides: Further settings as `key=value`; a project that exists is opened with them.
+        fold: Which part of the questions is put aside; see `split`.
 
     Raises:
         ConfigError: The set is unknown, or the folder holds another project.
-        QuestionError: The copy is not in a layout that is read.
+        QuestionError: The copy is not in a layout that is read, or has no such fold.
     """
     if name not in BENCHMARKS:
         raise ConfigError(f"unknown benchmark {name!r}; known are {', '.join(BENCHMARKS)}")
@@ -137,14 +152,15 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
     if {"documents", "questions"} & values.keys() or given.pairs.file:
         raise ConfigError(f"a benchmark names its documents, questions and pairs.file itself; leave out {overrides}")
     # The same split whatever the seed of a run, so that runs with several seeds answer the same questions.
-    record = {"benchmark": name, "path": str(path.resolve()), "share": benchmark.share, "seed": _SPLIT_SEED}
+    split_by = {"share": benchmark.share, "seed": _SPLIT_SEED, "fold": fold}
+    record = {"benchmark": name, "path": str(path.resolve()), **split_by}
     if (folder / CONFIG).exists():
         _check_same(folder, record)
         return Project.open(folder, overrides)
     documents, items = _read(benchmark, path, folder)
-    parts = split(items, benchmark.share, _SPLIT_SEED)
+    parts = split(items, benchmark.share, _SPLIT_SEED, fold)
     if not parts.train or not parts.test:
-        raise QuestionError(f"{path}: {len(items)} questions cannot be split by group; there are too few groups")
+        raise QuestionError(f"{path}: {len(items)} questions cannot be split by group; fold {fold} has too few groups")
     folder.mkdir(parents=True, exist_ok=True)
     for part, side in (("train", parts.train), ("test", parts.test)):
         write_questions(folder / f"{part}.jsonl", [item.question for item in side])
@@ -158,7 +174,7 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
 def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
     """Refuses a project of the user's own, or of another split."""
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = {"fold": 0, **json.loads((folder / RECORD).read_text(encoding="utf-8"))}
     except (OSError, ValueError):
         raise ConfigError(f"{folder} is a project already, and no benchmark's; give --project a new folder") from None
     changed = [name for name, value in record.items() if found.get(name) != value]

@@ -51,6 +51,15 @@ def _beir(folder: Path, count: int = 10, **fields: Any) -> Path:
 
 
 @given(ITEMS, st.floats(0.1, 0.9), st.integers(0, 3))
+def test_no_two_folds_ask_about_one_group(items: list[Item], share: float, seed: int) -> None:
+    folds = [split(items, share, seed, fold).test for fold in range(30)]
+    asked = [{item.group for item in test} for test in folds]
+    assert sum(map(len, asked)) == len(set().union(*asked))
+    assert [bool(test) for test in folds] == sorted((bool(test) for test in folds), reverse=True)
+    assert all(len(test) >= share * len(items) for test in folds[: sum(map(bool, folds)) - 1])
+
+
+@given(ITEMS, st.floats(0.1, 0.9), st.integers(0, 3))
 def test_no_group_and_no_document_is_on_both_sides(items: list[Item], share: float, seed: int) -> None:
     parts = split(items, share, seed)
     assert parts == split(items, share, seed)
@@ -106,6 +115,15 @@ def test_a_beir_folder_becomes_a_project_and_is_opened_again(tmp_path: Path) -> 
     assert (tmp_path / "project" / "test.jsonl").read_bytes() == before
     other = create_benchmark("beir", path, tmp_path / "other", ["seed=4"])
     assert (other.folder / "test.jsonl").read_bytes() == before, "runs with several seeds answer the same questions"
+    second = create_benchmark("beir", path, tmp_path / "second", fold=1)
+    asked = [
+        (folder / "test.jsonl").read_text(encoding="utf-8").splitlines() for folder in (other.folder, second.folder)
+    ]
+    assert len(set(asked[0]) | set(asked[1])) == len(asked[0]) + len(asked[1])
+    with pytest.raises(ConfigError, match="with another fold"):
+        create_benchmark("beir", path, tmp_path / "second")
+    with pytest.raises(QuestionError, match="fold 4 has too few groups"):
+        create_benchmark("beir", path, tmp_path / "fifth", fold=4)
     for setting in ("questions=mine.jsonl", "pairs.file=mine.jsonl", "seed=abc", "pairs=5"):
         with pytest.raises(ConfigError):
             create_benchmark("beir", path, tmp_path / "wrong", [setting])

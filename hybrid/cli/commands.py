@@ -51,7 +51,7 @@ def compare(options: Namespace) -> None:
     if bool(options.benchmark) != bool(options.path):
         raise ConfigError("--benchmark NAME and --path FOLDER belong together: the set, and where its copy is")
     if options.benchmark:
-        project = create_benchmark(options.benchmark, options.path, options.project, options.set)
+        project = create_benchmark(options.benchmark, options.path, options.project, options.set, fold=options.fold)
     else:
         project = Project.open(options.project, options.set)
     if options.ratings:

@@ -147,6 +147,9 @@ def _add_comparison(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--path", type=Path, metavar="FOLDER", help="where the copy of the set is")
     compare.add_argument(
+        "--fold", type=int, default=0, metavar="N", help="which part of the set is asked about, from 0 (default: 0)"
+    )
+    compare.add_argument(
         "--robustness", action="store_true", help="also ask with distractors, contradictions, typos, injections …"
     )
     compare.add_argument("--sample", type=int, default=40, metavar="N", help="questions of --robustness (default: 40)")
