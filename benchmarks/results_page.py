@@ -57,13 +57,19 @@ def describe(name: str, result: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     sentences = (
         f"[Figures](../benchmarks/results/{name}.json) of {result['date']}, commit {result['commit']}.",
-        f"{split['train']:,} questions to learn from, {split['test']:,} put aside, of which {asked} were asked.",
+        f"{_counts(split['train'])} questions to learn from, {_counts(split['test'])} put aside, "
+        f"of which {asked} were asked.",
         f"{facts['Documents']}; search {facts['Search']}, {facts['Context']} shown; {facts['Training pairs']};",
         f"seed {facts['Seed']}.",
         f"{facts['Model']} and {facts['Embedding model']} on {result['machine']}:",
         f"{result['seconds']:,} s ({seconds}), {result['peak_memory_mb']:,} MB at most. {versions}.",
     )
     return f"    {result['command']}\n\n{' '.join(sentences)}"
+
+
+def _counts(value: int | Sequence[int]) -> str:
+    """A number, or those of several folds."""
+    return " and ".join(f"{count:,}" for count in ([value] if isinstance(value, int) else value))
 
 
 def table(result: Mapping[str, Any], measures: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ def figures(data: Data) -> list[Figure]:
         coverage(data),
         confidence(data),
         refusals(data),
+        *comparisons(data),
         *robustness(data),
     ]
 
@@ -76,14 +77,29 @@ def differences(data: Data) -> Figure:
         "difference."
     )
     groups = [
-        Group(arm["name"], (Bar(arm["name"], versus["difference"], versus["low"], versus["high"]),))
+        Group(arm["name"], (dot,))
         for arm in data["arms"]
-        if (versus := arm["versus"].get(data["metric"]))
+        if (dot := _versus(arm["name"], arm["versus"].get(data["metric"])))
     ]
     if not groups:
         return Figure(title, caption, instead="No arm is compared with the baseline.")
-    axis = Axis(f"{told.name} above {data['baseline']}", told.form if "%" in told.form else "{:+.2f}")
-    return Figure(title, caption, dot_plot(groups, [""], key="differences", title=title, axis=axis))
+    return Figure(title, caption, dot_plot(groups, [""], key="differences", title=title, axis=_above(data)))
+
+
+def comparisons(data: Data) -> Iterator[Figure]:
+    """The same differences in each of the comparisons that were put together."""
+    parts = data.get("comparisons")
+    if not parts:
+        return
+    title = f"Difference to {data['baseline']} in each comparison"
+    caption = "One dot for each comparison that was put together, by other questions or with another seed."
+    names = [part["name"] for part in parts]
+    groups = [
+        Group(arm["name"], tuple(_versus(part["name"], part["versus"].get(arm["name"])) for part in parts))
+        for arm in data["arms"]
+        if arm["name"] != data["baseline"]
+    ]
+    yield Figure(title, caption, dot_plot(groups, names, key="comparisons", title=title, axis=_above(data)))
 
 
 def against_seconds(data: Data) -> Figure:
@@ -231,6 +247,11 @@ def _axis(told: Label) -> Axis:
     return Axis(told.name, "{:.0%}" if "%" in told.form else "{:.2f}", told.most)
 
 
+def _above(data: Data) -> Axis:
+    told = label(data["metric"])
+    return Axis(f"{told.name} above {data['baseline']}", told.form if "%" in told.form else "{:+.2f}")
+
+
 def _ends(estimate: Data) -> tuple[float, float, float]:
     return estimate["value"], estimate["low"], estimate["high"]
 
@@ -241,6 +262,10 @@ def _bar(name: str, estimate: Data) -> Bar:
 
 def _split(name: str, mean: Data | None) -> Bar | None:
     return Bar(f"{name}, {mean['n']} questions", mean["value"], mean["low"], mean["high"]) if mean else None
+
+
+def _versus(name: str, versus: Data | None) -> Bar | None:
+    return Bar(name, versus["difference"], versus["low"], versus["high"]) if versus else None
 
 
 def _score(score: Data) -> Bar:

@@ -16,6 +16,7 @@ from hybrid.benchmarks import create_benchmark
 from hybrid.blind import describe, judge_blind_sheet, write_blind_sheet
 from hybrid.config import apply_override
 from hybrid.errors import ConfigError, HybridError
+from hybrid.merge import merge as merge_projects
 from hybrid.plan import Plan
 from hybrid.project import Project, Report
 from hybrid.robustness import markdown, run_robustness
@@ -69,6 +70,12 @@ def compare(options: Namespace) -> None:
             f"\nto rate blind, one of {sheet / 'rate.html'} and {sheet / 'answers.csv'}; then: hybrid compare --ratings"
         )
     return None
+
+
+def merge(options: Namespace) -> None:
+    """`hybrid merge`."""
+    report = merge_projects([Project.open(folder, options.set) for folder in options.projects], options.into)
+    _print_results(options, [], report)
 
 
 def _print_results(

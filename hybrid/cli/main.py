@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--questions", type=Path, help="questions and answers for the comparison, as for pairs --from")
     _add_stages(subparsers)
     _add_comparison(subparsers.choices["compare"])
+    merge = _add(
+        subparsers, "merge", commands.merge, "put comparisons of several projects together in one report", project=False
+    )
+    merge.add_argument("projects", type=Path, nargs="+", help="projects that asked other questions, or had other seeds")
+    merge.add_argument("--into", type=Path, required=True, metavar="FOLDER", help="where the report is written")
     _add_pairs(subparsers)
     ask = _add(subparsers, "ask", commands.ask, "answer one question with citations")
     ask.add_argument("question", nargs="+", help="the question")

@@ -28,8 +28,7 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
         "Embedding model": _public(config.embedder),
         "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
         f"of at most {config.index.chunk_tokens} tokens",
-        "Questions": f"{len(questions)}, "
-        f"of which {sum(not q.answerable for q in questions)} are not answered by the documents",
+        "Questions": questions_fact(questions),
         "Search": config.index.search,
         "Context": f"{config.prompt.k} chunks",
         "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
@@ -42,6 +41,11 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
                 f"{manifest['seconds']:.0f} s, {manifest['steps']} steps, method {config.tune.method}"
             )
     return facts
+
+
+def questions_fact(questions: Sequence[Question]) -> str:
+    """How many questions there are, of which sort."""
+    return f"{len(questions)}, of which {sum(not q.answerable for q in questions)} are not answered by the documents"
 
 
 def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str, Any]:

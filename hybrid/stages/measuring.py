@@ -70,7 +70,7 @@ def measure(
     settings = project.config.compare
     replies = {arm.name: outcome.answered[arm.name].run.replies for arm in arms}
     findings = Findings(
-        [_similarity(questions, replies, outcome.embedder)], {"corpus": _corpus(questions, replies)}, []
+        [_similarity(questions, replies, outcome.embedder)], {"corpus": corpus_scores(questions, replies)}, []
     )
     passages = {chunk.id: chunk.text for chunk in index.chunks}
     for name, values in citation_values(questions, replies, index.documents, passages).items():
@@ -139,7 +139,7 @@ def _similarity(
     return further_measure("similarity", values)
 
 
-def _corpus(questions: Sequence[Question], replies: Mapping[str, Sequence[Reply]]) -> dict[str, dict[str, float]]:
+def corpus_scores(questions: Sequence[Question], replies: Mapping[str, Sequence[Reply]]) -> dict[str, dict[str, float]]:
     """BLEU and chrF of all answers of an arm together."""
     places = [place for place, question in enumerate(questions) if question.answerable]
     golds = [questions[place].answers for place in places]

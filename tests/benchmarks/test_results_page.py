@@ -70,6 +70,13 @@ def test_a_table_is_replaced_and_the_prose_kept(script: ModuleType, tmp_path: Pa
     assert script.render(made, tmp_path) == made
 
 
+def test_folds_are_told_one_by_one(script: ModuleType, result: dict[str, Any]) -> None:
+    assert "\n\n[Figures](../benchmarks/results/set.json)" in script.describe("set", result)
+    assert "3,006 questions to learn from, 1,551 put aside, of which 150 were asked" in script.describe("set", result)
+    folds = {**result, "split": {"train": [3006, 2900], "test": [1551, 1600]}}
+    assert "3,006 and 2,900 questions to learn from, 1,551 and 1,600 put aside" in script.describe("set", folds)
+
+
 def test_a_result_that_is_not_there(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         script.render("<!-- none: f1 -->\n<!-- end -->", tmp_path)
