@@ -105,6 +105,8 @@ def answer(
         price_hour=project.config.compare.price_hour,
         endpoint=arm.other if arm.other and arm.outside else None,
     )
-    is_asked = project.config.compare.perplexity
-    gold = gold_log_probs(load(), material.questions, shown, choice) if is_asked else None
+    gold = None
+    if project.config.compare.perplexity and not arm.outside:
+        kept = file.parent / "gold" / file.name if file else None
+        gold = gold_log_probs(load, material.questions, shown, choice, kept)
     return Answered(ArmRun(arm.name, arm.description, tuple(replies)), cost, gold)

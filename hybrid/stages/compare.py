@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hybrid import advice, rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.artefacts import fingerprint
 from hybrid.dependence import dependence_notes, passage_groups
 from hybrid.eval.answers import score_answer
 from hybrid.eval.comparison import Reply, compare
@@ -121,8 +122,9 @@ def _answer_all(
                 choice = outcome.choices[0]
                 rag_prompt.save(choice, work / "result" / rag_prompt.FILE)
             outcome.answered[arm.name] = answer(project, arm, load, choice, material, file(choice))
-        if project.config.compare.forgetting and (general := general_log_probs(load())):
-            outcome.general[weights_of(group[0])] = general
+        if project.config.compare.forgetting and not group[0].outside:
+            kept = folder / "general" / f"{fingerprint(answerer=asked)}.jsonl"
+            outcome.general[weights_of(group[0])] = general_log_probs(load, kept)
         del load
         gc.collect()
     return outcome

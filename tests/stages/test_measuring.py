@@ -24,7 +24,7 @@ from hybrid.stages import compare
 from hybrid.stages.answering import load_groups
 from hybrid.stages.measuring import reading_models
 from hybrid.stages.parts import project_embedder
-from hybrid.stages.probes import gold_log_probs, weights_of
+from hybrid.stages.probes import weights_of
 from hybrid.stages.serve import load_runner
 from hybrid.types import Question
 
@@ -47,13 +47,14 @@ def _scores(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {arm["name"]: arm["scores"] for arm in report["arms"]}
 
 
-def test_what_costs_nothing_is_always_there(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: Any, **__: Any) -> Any:
-        raise AssertionError("nobody asked for this")
+def _forbidden(*_: Any, **__: Any) -> Any:
+    raise AssertionError("nobody asked for this")
 
+
+def test_what_costs_nothing_is_always_there(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("gold_log_probs", "general_log_probs", "make_judge"):
         module = {"gold_log_probs": "answering", "general_log_probs": "compare", "make_judge": "measuring"}[name]
-        monkeypatch.setattr(f"hybrid.stages.{module}.{name}", forbidden)
+        monkeypatch.setattr(f"hybrid.stages.{module}.{name}", _forbidden)
     project = _open(finished_copy)
     report = _compare(project)
     index = Index.load(project.path("index"))
@@ -253,11 +254,39 @@ def test_fingerprints_know_who_judges(finished_copy: Project, tmp_path: Path) ->
     assert here != inputs("compare.judge={mode: rubric, model: other, base_url: 'http://here/v1'}")
 
 
-def test_nobody_asks_an_endpoint_for_likelihoods() -> None:
-    class Far:
-        answer = None
+def test_nobody_asks_a_function_for_likelihoods(finished_copy: Project) -> None:
+    project = _open(finished_copy, "compare.perplexity=true", "compare.forgetting=true", "compare.arms=[rag]")
+    project.compare(extra_arms={"mine": lambda question, hits: "no idea"})
+    assert set(project.report().data["perplexity"]) == {"rag"}
 
-    assert gold_log_probs(Far(), [], [], PromptChoice("zero-shot", 1, ())) is None  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("setting", ["limit=3", "weights.latency=2"])
+def test_likelihoods_are_asked_for_once(finished_copy: Project, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    asked = ("compare.perplexity=true", "compare.forgetting=true", "compare.arms=[base, rag, hybrid]")
+    first, again = _open(finished_copy, *asked), _open(finished_copy, *asked, f"compare.{setting}")
+    first.compare()
+    before = first.report().data
+    monkeypatch.setattr("hybrid.stages.compare.load_answerer", _forbidden)
+    assert not again.compare().skipped
+    after = again.report().data
+    assert after["forgetting"] == before["forgetting"]
+    known = {question["id"]: question["replies"] for question in before["questions"]}
+    for question in after["questions"]:
+        for arm, reply in question["replies"].items():
+            assert reply["further"].get("gold_nll") == known[question["id"]][arm]["further"].get("gold_nll")
+
+
+def test_another_gold_answer_is_asked_for(finished_copy: Project) -> None:
+    project = _open(finished_copy, "compare.perplexity=true", "compare.arms=[rag]")
+    project.compare()
+    before = project.report().data["perplexity"]["rag"]["value"]
+    assert project.questions is not None
+    text = project.questions.read_text(encoding="utf-8")
+    gold = project.report().data["questions"][0]["answers"][0]
+    assert gold in text
+    project.questions.write_text(text.replace(gold, f"{gold} of course"), encoding="utf-8")
+    project.compare()
+    assert project.report().data["perplexity"]["rag"]["value"] != before
 
 
 def test_a_folder_is_not_taken_for_an_adapter_of_the_project() -> None:
