@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.answers import AnswerScore, score_answer
@@ -15,6 +16,8 @@ from hybrid.eval.clusters import clusters
 from hybrid.eval.measures import Measure, measures
 from hybrid.eval.summary import ArmSummary, summarise
 from hybrid.types import Citation, Question
+
+GroupedBy: TypeAlias = Literal["document", "passage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class Comparison:
         metric: The field of AnswerScore that decides.
         k: Number of retrieved documents that recall looks at.
         seed: Seed of the resampling.
-        groups: The cluster of every question: those about common documents share one.
+        groups: The cluster of every question: those about common documents or passages share one.
+        grouped_by: Which of the two.
         further: Per arm, what was measured beside the scores.
     """
 
@@ -87,6 +91,7 @@ class Comparison:
     k: int
     seed: int
     groups: tuple[int, ...]
+    grouped_by: GroupedBy = "document"
     further: Mapping[str, Sequence[Measure]] = field(default_factory=dict)
 
 
@@ -99,6 +104,7 @@ def compare(
     k: int,
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
+    grouped_by: GroupedBy = "document",
     further: Sequence[Mapping[str, Measure]] = (),
 ) -> Comparison:
     """Scores every arm and tests it against the baseline, pairing by question id.
@@ -112,6 +118,7 @@ def compare(
         seed: Seed of the resampling.
         groups: A label per question id: questions of one label are taken for dependent. By default those are that name
             a common gold document.
+        grouped_by: What questions of one label have in common.
         further: Further measures, each of every arm by its name; see `hybrid.eval.further`. Their values stand in the
             order of the questions.
 
@@ -135,7 +142,9 @@ def compare(
         [*measures(questions, run.replies, scores[run.name], metric=metric, k=k), *more[run.name]] for run in joined
     ]
     summaries = summarise(joined, measured, numbers, baseline=baseline, seed=seed)
-    return Comparison(summaries, tuple(questions), joined, scores, baseline, metric, k, seed, tuple(numbers), more)
+    return Comparison(
+        summaries, tuple(questions), joined, scores, baseline, metric, k, seed, tuple(numbers), grouped_by, more
+    )
 
 
 def _check_metric(metric: str, scores: Sequence[AnswerScore]) -> None:

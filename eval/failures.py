@@ -14,7 +14,7 @@ from hybrid.eval.outcomes import PARTIAL_F1
 from hybrid.eval.shares import share_interval
 from hybrid.eval.statistics import Difference, mean_interval, paired_bootstrap
 from hybrid.eval.summary import Estimate
-from hybrid.types import Question
+from hybrid.types import Question, document_of
 
 Cause = Literal["right", "format", "missed", "unused", "misused", "refused", "wrong", "made_up", "error"]
 
@@ -98,7 +98,7 @@ def _sources(comparison: Comparison, passages: Mapping[str, str]) -> list[frozen
     shown = (chunk for run in comparison.runs for reply in run.replies for chunk in reply.contexts)
     chunks_of: dict[str, list[str]] = {}
     for chunk in dict.fromkeys([*passages, *shown]):
-        chunks_of.setdefault(chunk.rpartition("#")[0], []).append(chunk)
+        chunks_of.setdefault(document_of(chunk), []).append(chunk)
     sources = []
     for question in comparison.questions:
         chunks = [chunk for document in question.gold for chunk in chunks_of.get(document, ())]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hybrid.eval.answers import AnswerScore
 from hybrid.eval.resampling import Array
 from hybrid.eval.retrieval import ndcg_at_k, recall_at_k, reciprocal_rank
-from hybrid.types import Question
+from hybrid.types import Question, document_of
 
 if TYPE_CHECKING:
     from hybrid.eval.comparison import Reply
@@ -65,7 +65,7 @@ def measures(
     failed = _floats(bool(reply.error) for reply in replies)
     answered = 1 - np.maximum(refused, failed)
     wanted = _field(scores, metric)
-    judged = np.array([value is not None for value in wanted], dtype=np.bool_) | ~answerable
+    judged = np.array(decidable(questions, scores, metric), dtype=np.bool_)
     points = _floats(value or 0.0 for value in wanted)
     rightly = refused * ~answerable
     ones = np.ones(len(questions))
@@ -90,8 +90,16 @@ def measures(
     ]
 
 
+def decidable(questions: Sequence[Question], scores: Sequence[AnswerScore], metric: str) -> list[bool]:
+    """Which questions an answer can be right or wrong about: those that have the metric, and the unanswerable ones."""
+    return [
+        value is not None or not question.answerable
+        for question, value in zip(questions, _field(scores, metric), strict=True)
+    ]
+
+
 def _shown(question: Question, reply: "Reply") -> float:
-    shown = dict.fromkeys(chunk.rpartition("#")[0] for chunk in reply.contexts)
+    shown = dict.fromkeys(document_of(chunk) for chunk in reply.contexts)
     return recall_at_k(list(shown), question.gold, max(1, len(shown)))
 
 

@@ -129,6 +129,7 @@ def _render(template: str, data: Data, **values: object) -> str:
             metric=label(data["metric"]),
             main=_main(data),
             measures=_measures(data),
+            grouped_by=data["clusters"].get("by", "document"),  # older reports do not say
             answerable=sum(question["answerable"] for question in questions),
             reasons=list(decision.get("reasons") or _paragraphs(data["verdict"])),
             warnings=list(decision.get("warnings") or ()),

@@ -116,7 +116,7 @@ def report_data(
         "costs": [dict(cost) for cost in costs],
         "decision": dict(decision) if decision else None,
         "metric": comparison.metric,
-        "clusters": count_clusters(comparison.groups)._asdict(),
+        "clusters": {**count_clusters(comparison.groups)._asdict(), "by": comparison.grouped_by},
         "failures": [_failures(own) for own in failures],
         "slices": [_slice(part) for part in slices(comparison, texts)],
         "confidence": [_selective(own) for own in selective(comparison)],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hybrid.eval.comparison import Comparison
 from hybrid.eval.grounding import auroc
+from hybrid.eval.measures import decidable
 
 RIGHT = 0.5  # an answer that scores this much of the deciding metric counts as right
 
@@ -48,22 +49,22 @@ def selective(comparison: Comparison) -> list[Selective]:
     """
     found = []
     for run in comparison.runs:
-        scored = zip(comparison.questions, run.replies, comparison.scores[run.name], strict=True)
+        scores = comparison.scores[run.name]
         judged = [
-            (reply, points)
-            for question, reply, score in scored
-            if (points := getattr(score, comparison.metric)) is not None or not question.answerable
+            (reply, getattr(score, comparison.metric) or 0.0)
+            for reply, score, counts in zip(
+                run.replies, scores, decidable(comparison.questions, scores, comparison.metric), strict=True
+            )
+            if counts
         ]
-        answered = [
-            (reply.confidence, points or 0.0) for reply, points in judged if not reply.abstained and not reply.error
-        ]
+        answered = [(reply.confidence, own) for reply, own in judged if not reply.abstained and not reply.error]
         confidences = [confidence for confidence, _ in answered if confidence is not None]
         if not answered or len(confidences) < len(answered):
             continue
-        scores = [score for _, score in answered]
-        right = [score >= RIGHT for score in scores]
+        points = [own for _, own in answered]
+        right = [own >= RIGHT for own in points]
         worth = auroc(right, confidences) if len(set(right)) == 2 else None
-        found.append(Selective(run.name, worth, tuple(coverage_curve(confidences, scores, len(judged)))))
+        found.append(Selective(run.name, worth, tuple(coverage_curve(confidences, points, len(judged)))))
     return found
 
 

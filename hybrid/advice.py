@@ -351,7 +351,7 @@ def _duration(seconds: float) -> str:
 def _questions(comparison: Comparison) -> str:
     rows = scored(comparison)
     about = count_clusters([comparison.groups[row] for row in rows])
-    grouped = f" in {about.clusters} groups of common documents" if about.clusters < len(rows) else ""
+    grouped = f" in {about.clusters} groups of common {comparison.grouped_by}s" if about.clusters < len(rows) else ""
     return f"{len(rows)} questions{grouped}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hybrid.controls import by_document
 from hybrid.eval.clusters import clusters, count_clusters
+from hybrid.eval.comparison import GroupedBy
 from hybrid.pairs.oracles import find_support
 from hybrid.types import Chunk, Question
 
@@ -33,6 +34,11 @@ def passage_groups(questions: Sequence[Question], chunks: Sequence[Chunk]) -> di
         support = find_support(question, [c for document in question.gold for c in chunks_of.get(document, ())], [])
         labels[question.id] = support.chunk.id if support else question.gold[0]
     return labels
+
+
+def grouped_by(groups: Mapping[str, str] | None) -> GroupedBy:
+    """What the questions of a group have in common, where `passage_groups` says this of them."""
+    return "document" if groups is None else "passage"
 
 
 def dependence_notes(questions: Sequence[Question], groups: Mapping[str, str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from hybrid import advice
 from hybrid.arms import Arm, select_arms
 from hybrid.costs import ArmCost, arm_cost
-from hybrid.dependence import dependence_notes, passage_groups
+from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.errors import EvaluationError
 from hybrid.eval.comparison import ArmRun, compare
 from hybrid.eval.merge import Merged, merge_reports, read_questions
@@ -62,6 +62,7 @@ def merge(projects: Sequence[Project], folder: Path) -> Report:
         k=merged.k,
         seed=config.seed,
         groups=merged.groups,
+        grouped_by=grouped_by(groups),
         further=merged.further,
     )
     arms = {arm.name: arm for arm in select_arms(config.compare.arms)}

@@ -1,4 +1,4 @@
-"""The values that all parts of Hybrid exchange: frozen dataclasses without behaviour."""
+"""The values that all parts of Hybrid exchange: frozen dataclasses without behaviour, and what their ids mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +42,15 @@ class Chunk:
     end: int
     text: str
     title: str = ""
+
+
+def document_of(chunk_id: str) -> str:
+    """The document that a chunk is of; empty if the id is not `document#start-end`.
+
+    >>> document_of("guide#2.md#120-300")
+    'guide#2.md'
+    """
+    return chunk_id.rpartition("#")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hybrid.dependence import dependence_notes, passage_groups
+from hybrid.advice import decide
+from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.eval.comparison import ArmRun, Reply, compare
 from hybrid.types import Chunk, Question
 
@@ -25,11 +26,14 @@ def test_one_manual_is_grouped_by_passage_and_can_be_judged() -> None:
     right = tuple(Reply(q.id, q.answers[0], False, (), (), 0.1) for q in questions)
     wrong = tuple(Reply(q.id, "no", False, (), (), 0.1) for q in questions)
     runs = [ArmRun("rag", "", wrong), ArmRun("hybrid", "", right)]
-    by_document, by_passage = (compare(questions, runs, k=1, groups=labels) for labels in (None, groups))
+    by_document, by_passage = (
+        compare(questions, runs, k=1, groups=labels, grouped_by=grouped_by(labels)) for labels in (None, groups)
+    )
     assert by_document.summaries[1].versus["f1"].p == 1.0
     assert by_passage.summaries[1].versus["f1"].p == pytest.approx(2 / 2**10)
     (note,) = dependence_notes(questions, groups)
     assert "passage are taken together" in note
+    assert "on 20 questions in 10 groups of common passages" in decide(by_passage).text
 
 
 def test_many_documents_are_grouped_by_document() -> None:

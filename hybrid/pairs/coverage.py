@@ -15,7 +15,7 @@ from typing import Any
 
 from hybrid.pairs.candidates import Candidate
 from hybrid.retrieval.embed import Vectors
-from hybrid.types import Chunk, Pair
+from hybrid.types import Chunk, Pair, document_of
 
 _ROUNDS = 10
 _NAMED = 5  # documents without pairs that are named
@@ -115,7 +115,7 @@ def _path(candidate: Candidate, clusters: Mapping[str, int]) -> tuple[int, str, 
 
 def oracle_document(pair: Pair | Candidate) -> str:
     """The document that a pair or candidate is about; empty if nothing supports it."""
-    return pair.oracles[0].rpartition("#")[0] if pair.oracles else ""
+    return document_of(pair.oracles[0]) if pair.oracles else ""
 
 
 def _documents_first(order: Sequence[Candidate], turns: Mapping[str, int], reached: set[str]) -> list[Candidate]:

@@ -27,7 +27,7 @@ from hybrid.pairs.coverage import oracle_document
 from hybrid.pairs.drafts import chunk_hash
 from hybrid.pairs.formats.export import read_pairs, write_jsonl
 from hybrid.retrieval.index import Index
-from hybrid.types import Chunk, Pair, Quote
+from hybrid.types import Chunk, Pair, Quote, document_of
 
 _VERSION = 1  # raised when pairs of an earlier version shall not be carried over
 _BASIS, _CANDIDATES = "basis.json", "candidates.jsonl"
@@ -303,5 +303,5 @@ def affected_pairs(folder: Path, documents: Mapping[str, str]) -> Affected | Non
     except (ArtefactError, OSError, ValueError, KeyError, TypeError):
         return None
     changed = {key for key in before.keys() | documents.keys() if before.get(key) != documents.get(key)}
-    touched = sum(any(oracle.rpartition("#")[0] in changed for oracle in pair.oracles) for pair in pairs)
+    touched = sum(any(document_of(oracle) in changed for oracle in pair.oracles) for pair in pairs)
     return Affected(len(changed), touched, len(pairs))

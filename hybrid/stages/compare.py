@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hybrid import advice, rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
 from hybrid.artefacts import fingerprint
-from hybrid.dependence import dependence_notes, passage_groups
+from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.eval.answers import score_answer
 from hybrid.eval.comparison import Reply, compare
 from hybrid.eval.report import write_report
@@ -66,6 +66,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         k=config.prompt.k,
         seed=config.seed,
         groups=groups,
+        grouped_by=grouped_by(groups),
         further=findings.further,
     )
     costs = {name: answered[name].cost for name in order}

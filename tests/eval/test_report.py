@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
-from hybrid.eval.report import write_report
+from hybrid.eval.report import write_files, write_report
 from hybrid.types import Citation, Question
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'|`"
@@ -92,7 +92,7 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
     assert set(data["arms"][0]["scores"]["f1"]) == {"value", "low", "high", "n"}
     assert data["arms"][1]["versus"]["em"]["mcnemar"]["lost"] == 1
     assert data["arms"][1]["versus"]["f1"]["mcnemar"] is None
-    assert data["clusters"] == {"clusters": 3, "largest": 1}
+    assert data["clusters"] == {"clusters": 3, "largest": 1, "by": "document"}
     assert data["failures"][0]["counts"]["error"] == 1
     assert [part["label"] for part in data["slices"]] == ["interval", "absent", "every 200 hours"]
     assert data["arms"][0]["vs_rag"] is None
@@ -174,3 +174,14 @@ def test_the_sheet_has_a_row_per_question_and_arm_and_no_formula(tmp_path: Path,
     assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert rows[0]["text"].removeprefix("'") == text
     assert (rows[0]["f1"], rows[0]["outcome"], rows[0]["cause"], rows[2]["f1"]) == ("1.0", "exact", "right", "")
+
+
+def test_pages_say_what_questions_of_a_group_have_in_common(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = json.loads((tmp_path / "new" / "report.json").read_text(encoding="utf-8"))
+    told = ("groups that share a gold passage", "groups that share a gold document")
+    for by, text in (({"by": "passage"}, told[0]), ({}, told[1])):
+        counts = {key: value for key, value in data["clusters"].items() if key != "by"}
+        write_files({**data, "clusters": {**counts, **by}}, tmp_path / "new", {})
+        for name in ("report.html", "report.md"):
+            assert text in (tmp_path / "new" / name).read_text(encoding="utf-8")

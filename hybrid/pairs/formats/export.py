@@ -16,7 +16,7 @@ from hybrid.pairs.formats.card import write_card
 from hybrid.pairs.formats.retrieval_sets import as_beir, as_hotpotqa, as_pubmedqa, stands_alone
 from hybrid.pairs.oracles import verbatim_span
 from hybrid.prompt import render_messages
-from hybrid.types import Chunk, Pair, Quote
+from hybrid.types import Chunk, Pair, Quote, document_of
 
 
 def pair_to_dict(pair: Pair) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def as_row(pair: Pair) -> dict[str, str]:
         "id": pair.id,
         "question": pair.question,
         "answer": pair.answer,
-        "gold": ";".join(dict.fromkeys(oracle.rpartition("#")[0] for oracle in pair.oracles)),
+        "gold": ";".join(dict.fromkeys(document_of(oracle) for oracle in pair.oracles)),
         "answerable": "false" if absent else "true",
         "kind": pair.kind,
     }

@@ -12,7 +12,7 @@ from hybrid.errors import QuestionError
 from hybrid.prompt import question_of
 from hybrid.questions import question_from_record
 from hybrid.retrieval.formats import encodable
-from hybrid.types import Question
+from hybrid.types import Question, document_of
 
 Record = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def read_pair(record: Record, where: str, default_id: str) -> Read:
     oracles = record["oracles"]
     if not all(isinstance(oracle, str) for oracle in oracles):
         raise QuestionError(f"{where}: 'oracles' must be a list of chunk ids, found {oracles!r}")
-    gold = tuple(dict.fromkeys(oracle.rpartition("#")[0] for oracle in oracles))
+    gold = tuple(dict.fromkeys(document_of(oracle) for oracle in oracles))
     return _pair(record, where, _id(record, default_id), gold)
 
 

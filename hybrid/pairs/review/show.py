@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hybrid.pairs.review.marks import Mark, Marks, short_id
-from hybrid.types import Pair
+from hybrid.types import Pair, document_of
 
 _DROPPED = "dropped: "
 
@@ -50,7 +50,7 @@ def entries(parts: Mapping[str, Sequence[Pair]], marks: Marks) -> list[Entry]:
 def documents(pair: Pair) -> list[str]:
     """Ids of the documents that a pair is about: those of its oracles and quotes, else those it shows."""
     chunks = pair.oracles or (() if pair.quotes else pair.context)
-    named = [chunk.rpartition("#")[0] for chunk in chunks] + [quote.document for quote in pair.quotes]
+    named = [document_of(chunk) for chunk in chunks] + [quote.document for quote in pair.quotes]
     return list(dict.fromkeys(named))
 
 
