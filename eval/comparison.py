@@ -38,6 +38,7 @@ class Reply:
         invalid_citations: Citations of the model's own that no passage stands for; they are left out.
         raw: What the model wrote, where that is more than `text`.
         confidence: Geometric mean of the probabilities of the tokens it wrote, the end included; None where unknown.
+        cosine: Cosine of the question and the nearest passage retrieved; None where unknown.
     """
 
     question_id: str
@@ -53,6 +54,7 @@ class Reply:
     invalid_citations: int = 0
     raw: str = ""
     confidence: float | None = None
+    cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def figures(data: Data) -> list[Figure]:
         coverage(data),
         confidence(data),
         refusals(data),
+        *nearness(data),
         *comparisons(data),
         *robustness(data),
     ]
@@ -192,6 +193,21 @@ def refusals(data: Data) -> Figure:
         return Figure(title, caption, instead="No arm refused any question.")
     axes = Axis("Unanswerable questions refused", "{:.0%}", 1.0), Axis("Refusals that are right", "{:.0%}", 1.0)
     return Figure(title, caption, point_plot(points, key="refusals", title=title, x=axes[0], y=axes[1]))
+
+
+def nearness(data: Data) -> Iterator[Figure]:
+    """What refusing by the distance of the nearest passage would do, where that was measured."""
+    found = data.get("nearness")
+    if not found:
+        return
+    title = "Refusing what search finds nothing near to"
+    caption = (
+        "Along the line, the nearest passage has to be nearer and nearer. Up: more of the unanswerable questions are "
+        f"refused. To the right: more of the answerable ones, too. Area below: {found['auroc']:.2f}; 0.5 is chance."
+    )
+    line = Line("nearest passage", tuple((point["over_refused"], point["refused"]) for point in found["curve"]))
+    axes = Axis("Answerable questions refused", "{:.0%}", 1.0), Axis("Unanswerable questions refused", "{:.0%}", 1.0)
+    yield Figure(title, caption, line_plot([line], key="nearness", title=title, x=axes[0], y=axes[1]))
 
 
 def robustness(data: Data) -> Iterator[Figure]:

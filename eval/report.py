@@ -15,6 +15,7 @@ from hybrid.eval.clusters import count_clusters
 from hybrid.eval.comparison import Comparison, Reply
 from hybrid.eval.failures import ArmFailures, Cause, Split, analyse
 from hybrid.eval.further import reply_values
+from hybrid.eval.nearness import Nearness, nearness
 from hybrid.eval.outcomes import outcome
 from hybrid.eval.pages import csv_sheet, html_page, markdown_page
 from hybrid.eval.selective import Selective, selective
@@ -120,6 +121,7 @@ def report_data(
         "failures": [_failures(own) for own in failures],
         "slices": [_slice(part) for part in slices(comparison, texts)],
         "confidence": [_selective(own) for own in selective(comparison)],
+        "nearness": _nearness(nearness(comparison)),
         **(parts or {}),
         "k": comparison.k,
         "seed": comparison.seed,
@@ -184,6 +186,10 @@ def _split(split: Split) -> dict[str, Any]:
 
 def _selective(own: Selective) -> dict[str, Any]:
     return {**own._asdict(), "curve": [point._asdict() for point in own.curve]}
+
+
+def _nearness(own: Nearness | None) -> dict[str, Any] | None:
+    return {**own._asdict(), "curve": [point._asdict() for point in own.curve]} if own else None
 
 
 def _slice(part: Slice) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, read_answer
 from hybrid.errors import ConfigError
+from hybrid.nearness import is_too_far, refuse
 from hybrid.types import Answer, Hit, Question
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ class Assistant:
         retriever: The project's retriever; None for a closed-book assistant.
         choice: How it prompts.
         arm: Name of the arm it serves.
+        min_cosine: It refuses without asking the model where no passage retrieved is as near as this.
     """
 
     runner: Runner
     retriever: Searcher | None
     choice: PromptChoice
     arm: str
+    min_cosine: float = 0.0
 
     @staticmethod
     def load(project: str | Path, arm: str | None = None) -> Assistant:
@@ -57,7 +60,12 @@ class Assistant:
         hits = self._retrieve(questions)
         searching = (time.perf_counter() - started) / len(questions)
         asked = [Question(str(n), question) for n, question in enumerate(questions)]
-        replies = self.runner.answer(asked, hits, self.choice, label="answering", done={}, record=lambda _: None)
+        refused = {
+            question.id: refuse(question, found, self.choice.k, self.runner.prompt.refusal)
+            for question, found in zip(asked, hits, strict=True)
+            if is_too_far(found, self.min_cosine)
+        }
+        replies = self.runner.answer(asked, hits, self.choice, label="answering", done=refused, record=lambda _: None)
         return [_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True)]
 
     def stream(self, question: str) -> Iterator[str]:
@@ -68,7 +76,11 @@ class Assistant:
         from hybrid.generate import stop_ids, stream_tokens
 
         _require_text(question)
-        ids, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
+        found = self._retrieve([question])[0]
+        if is_too_far(found, self.min_cosine):
+            yield self.runner.prompt.refusal
+            return
+        ids, hits = self.runner.encode(question, found, self.choice)
         tokenizer, tokens = self.runner.tokenizer, list[int]()
         shown = text = ""
         stops = stop_ids(self.runner.model, tokenizer)
@@ -94,7 +106,9 @@ class Assistant:
         return read_answer(text, hits, self.runner.prompt)
 
     def _retrieve(self, questions: Sequence[str]) -> list[list[Hit]]:
-        return self.retriever.search(questions, self.choice.k) if self.retriever else [[] for _ in questions]
+        # As many as a comparison retrieves, though the prompt may show fewer: the nearest of all of them decides.
+        k = max(self.choice.k, self.runner.prompt.k)
+        return self.retriever.search(questions, k) if self.retriever else [[] for _ in questions]
 
 
 def _before_next_question(text: str) -> str:

@@ -261,6 +261,18 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """When an assistant refuses without asking its model.
+
+    Attributes:
+        min_cosine: Least cosine of the question and the nearest passage retrieved; below it the documents are taken not
+            to answer. 0 always asks. Reports of questions that are not answerable propose a value.
+    """
+
+    min_cosine: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A project's configuration.
 
@@ -282,6 +294,7 @@ class Config:
     pairs: PairsConfig = field(default_factory=PairsConfig)
     tune: TuneSettings = field(default_factory=TuneSettings)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -51,6 +51,7 @@ def check_limits(config: Config, source: str) -> None:
         ),
         *_judge_limits(config.compare.judge),
         *_arm_limits(config),
+        ("serve.min_cosine", config.serve.min_cosine, 0, 1),
         ("seed", config.seed, 0, 2**32 - 1),
     )
     for key, value, low, high in limits:

@@ -23,7 +23,7 @@ from hybrid.eval.report import write_report
 from hybrid.eval.seeds import SeedEffect
 from hybrid.project import Project, Report
 from hybrid.retrieval.index import Index
-from hybrid.stages.findings import questions_fact
+from hybrid.stages.findings import nearness_note, questions_fact
 from hybrid.stages.measuring import corpus_scores
 from hybrid.types import Chunk, Question
 
@@ -70,7 +70,8 @@ def merge(projects: Sequence[Project], folder: Path) -> Report:
     decision = advice.decide(comparison, config.compare.weights, costs, arms)
     decision = replace(decision, warnings=(*decision.warnings, *_cautions(merged, decision.choice)))
     power = advice.power_note(comparison)
-    notes = [*_notes(merged, reports), *([power] if power else []), *dependence_notes(questions, groups)]
+    further = filter(None, (power, nearness_note(comparison)))
+    notes = [*_notes(merged, reports), *further, *dependence_notes(questions, groups)]
     write_report(
         comparison,
         folder,

@@ -55,11 +55,12 @@ def document_of(chunk_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk with its score and rank (from 1) for one query."""
+    """A chunk with its score and rank (from 1) for one query, and its cosine to that, if it was computed."""
 
     chunk: Chunk
     score: float
     rank: int
+    cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybrid.errors import DocumentError
 from hybrid.retrieval.bm25 import Bm25
@@ -134,11 +135,16 @@ class Index:
             yield ids
 
     def _exact(self, vector: Vectors, candidates: Sequence[int], k: int) -> Nearest:
-        # FAISS rounds differently with the size of a batch; in double precision row by row equal vectors score equal.
         positions = np.sort(np.asarray(candidates))
-        scores = (self.vectors[positions].astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
+        scores = self.cosines(vector, positions)
         best = np.argsort(-scores, kind="stable")[:k]
         return Nearest(tuple(map(int, positions[best])), tuple(map(float, scores[best])))
+
+    def cosines(self, vector: Vectors, positions: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the cosine of a vector `[d]` and each of the chunks at `positions`."""
+        # FAISS rounds differently with the size of a batch; in double precision row by row equal vectors score equal.
+        chosen = self.vectors[np.asarray(positions, dtype=np.int64)].astype(np.float64)
+        return np.asarray((chosen * vector.astype(np.float64)).sum(axis=1))
 
     @cached_property
     def _positions(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hybrid.errors import ArtefactError
-from hybrid.retrieval.embed import Embedder
+from hybrid.retrieval.embed import Embedder, Vectors
 from hybrid.retrieval.fuse import Nearest, Ranking, fuse
 from hybrid.retrieval.index import Index
 from hybrid.types import Hit, Search
@@ -58,8 +58,12 @@ class Retriever:
         if not questions:
             return []
         depth = k if self.by == "dense" else max(k, _PROPOSED)
-        dense = self.index.nearest(self.embedder.embed_questions(questions), depth)
-        return [self._hits(self._ranked(question, found), k) for question, found in zip(questions, dense, strict=True)]
+        vectors = self.embedder.embed_questions(questions)
+        dense = self.index.nearest(vectors, depth)
+        return [
+            self._hits(self._ranked(question, found), vector, k)
+            for question, found, vector in zip(questions, dense, vectors, strict=True)
+        ]
 
     def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` chunks most similar to each of the given ones, which is not among its own neighbours.
@@ -70,8 +74,12 @@ class Retriever:
         """
         _check_k(k)
         positions = [self.index.position(key) for key in chunk_ids]
-        found = self.index.nearest(self.index.vectors[positions], k + 1)
-        return [self._hits(_without(nearest, own), k) for nearest, own in zip(found, positions, strict=True)]
+        vectors = self.index.vectors[positions]
+        found = self.index.nearest(vectors, k + 1)
+        return [
+            self._hits(_without(nearest, own), vector, k)
+            for nearest, own, vector in zip(found, positions, vectors, strict=True)
+        ]
 
     def _ranked(self, question: str, dense: Nearest) -> Nearest:
         if self.by == "dense":
@@ -92,9 +100,10 @@ class Retriever:
             rankings.append(Ranking(words, low, max(words.scores[0], good)))
         return fuse(rankings)
 
-    def _hits(self, nearest: Nearest, k: int | None = None) -> list[Hit]:
-        ranked = enumerate(zip(nearest.positions[:k], nearest.scores[:k], strict=True), start=1)
-        return [Hit(self.index.chunks[position], score, rank) for rank, (position, score) in ranked]
+    def _hits(self, nearest: Nearest, vector: Vectors, k: int) -> list[Hit]:
+        positions = nearest.positions[:k]
+        ranked = zip(positions, nearest.scores[:k], self.index.cosines(vector, positions).tolist(), strict=True)
+        return [Hit(self.index.chunks[place], score, rank, near) for rank, (place, score, near) in enumerate(ranked, 1)]
 
 
 def _without(nearest: Nearest, position: int) -> Nearest:

@@ -73,7 +73,7 @@ def _write(folder: Path, text: str) -> Path:
 
 
 def test_the_sections_are_found() -> None:
-    assert SECTIONS == ["index", "prompt", "pairs", "tune", "compare"]
+    assert SECTIONS == ["index", "prompt", "pairs", "tune", "compare", "serve"]
 
 
 def test_defaults_survive_yaml(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from hybrid.artefacts import read_manifest
 from hybrid.controls import DEPTH, by_document, contexts
 from hybrid.costs import ArmCost, arm_cost
 from hybrid.eval.comparison import ArmRun
-from hybrid.replies import answer_once
+from hybrid.nearness import is_too_far, nearest_cosine, refuse
+from hybrid.replies import Answers, answer_once
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.probes import LogProbs, Weights, gold_log_probs, weights_of
@@ -93,9 +94,11 @@ def answer(
     shown = contexts(arm.context, k, material.questions, material.found, material.chunks_of)
     if arm.context == "oracle":  # a question may need the chunks of several documents
         choice = choice._replace(k=max(choice.k, *map(len, shown)))
-    replies, memory = answer_once(load, material.questions, shown, choice, label=f"arm {arm.name}", file=file)
+    replies, memory = _ask(project, arm, load, choice, material.questions, shown, file)
     if arm.context != "none":
         replies = [replace(reply, seconds=reply.seconds + material.seconds) for reply in replies]
+    if arm.context == "retrieved":
+        replies = [replace(reply, cosine=nearest_cosine(found)) for reply, found in zip(replies, shown, strict=True)]
     trained = read_manifest(project.path(f"tune/{arm.adapter}")) if arm.adapter else None
     cost = arm_cost(
         arm.name,
@@ -110,3 +113,27 @@ def answer(
         kept = file.parent / "gold" / file.name if file else None
         gold = gold_log_probs(load, material.questions, shown, choice, kept)
     return Answered(ArmRun(arm.name, arm.description, tuple(replies)), cost, gold)
+
+
+def _ask(
+    project: Project,
+    arm: Arm,
+    load: Callable[[], Answerer],
+    choice: PromptChoice,
+    questions: Sequence[Question],
+    shown: Sequence[Sequence[Hit]],
+    file: Path | None,
+) -> Answers:
+    """The replies to all questions, where the settings do not refuse them unasked; a function sees to that itself."""
+    prompt, is_function = project.config.prompt, arm.outside and not arm.other
+    floor = project.config.serve.min_cosine if arm.context == "retrieved" and not is_function else 0.0
+    refused = {
+        question.id: refuse(question, found, choice.k, prompt.refusal)
+        for question, found in zip(questions, shown, strict=True)
+        if is_too_far(found, floor)
+    }
+    places = [place for place, question in enumerate(questions) if question.id not in refused]
+    asked, hits = [questions[place] for place in places], [shown[place] for place in places]
+    replies, memory = answer_once(load, asked, hits, choice, label=f"arm {arm.name}", file=file)
+    known = refused | {reply.question_id: reply for reply in replies}
+    return Answers([known[question.id] for question in questions], memory)

@@ -12,6 +12,7 @@ from hybrid import advice
 from hybrid.arms import PromptChoice
 from hybrid.artefacts import read_manifest
 from hybrid.eval.comparison import ArmRun, Comparison
+from hybrid.eval.nearness import nearness
 from hybrid.retrieval.index import Index
 from hybrid.types import Question
 
@@ -61,17 +62,46 @@ def report_notes(choices: Sequence[PromptChoice], comparison: Comparison, index:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
     failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
     prompts = _prompts(choices, comparison.metric)
-    notes = [prompts, *failures, power, _refusing(comparison), _missing_gold(comparison, index)]
+    notes = [
+        prompts,
+        *failures,
+        power,
+        _refusing(comparison),
+        nearness_note(comparison),
+        _missing_gold(comparison, index),
+    ]
     return [note for note in notes if note]
 
 
 def _refusing(comparison: Comparison) -> str:
     """What an arm that refuses everything would score as a detector of unanswerable questions."""
-    count = len(comparison.questions)
     unanswerable = sum(not question.answerable for question in comparison.questions)
-    if not 0 < unanswerable < count:
+    if not 0 < unanswerable < len(comparison.questions):
         return ""
-    return f"To refuse every question would score a refusal F1 of {2 * unanswerable / (count + unanswerable):.3f}."
+    return f"To refuse every question would score a refusal F1 of {_refusing_all(comparison):.3f}."
+
+
+def _refusing_all(comparison: Comparison) -> float:
+    unanswerable = sum(not question.answerable for question in comparison.questions)
+    return 2 * unanswerable / (len(comparison.questions) + unanswerable)
+
+
+def nearness_note(comparison: Comparison) -> str:
+    """How well search tells what is not answered, and what to set; empty where too few questions show it."""
+    found = nearness(comparison)
+    if found is None:
+        return ""
+    told = (
+        "The cosine of a question and its nearest passage tells unanswerable questions from others with an AUROC of "
+        f"{found.auroc:.2f}"
+    )
+    if found.f1 <= _refusing_all(comparison):
+        return f"{told}; no serve.min_cosine does better than refusing every question."
+    return (
+        f"{told}. serve.min_cosine={found.best:.2f} would refuse what lies below it without asking a model; a value "
+        f"that is chosen so on other questions refuses {found.refused:.0%} of the unanswerable and "
+        f"{found.over_refused:.0%} of the answerable ones (refusal F1 {found.f1:.3f})."
+    )
 
 
 def _prompts(choices: Sequence[PromptChoice], metric: str) -> str:

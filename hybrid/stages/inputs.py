@@ -54,6 +54,7 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
         "pairs": tune["pairs"],
         "questions": questions,
         "compare settings": replace(config.compare, judge=identity(config.compare.judge)),
+        **({"serve settings": config.serve} if config.serve.min_cosine else {}),
         "model": model,
         "seed": config.seed,
     }

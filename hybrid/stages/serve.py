@@ -136,4 +136,4 @@ def load_assistant(project: Project, arm: Arm) -> Assistant:
         retriever = project_retriever(project)
     choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.searched else None
     choice = choice or PromptChoice("zero-shot", project.config.prompt.k, ())
-    return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name)
+    return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name, project.config.serve.min_cosine)

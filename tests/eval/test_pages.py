@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from random import Random
@@ -83,11 +84,13 @@ def reply(rng: Random, question: Question, number: int, arm: str, hostile: str) 
     shown = [] if closed else [*others[:1], number, *others[1:]] if rng.random() < 0.8 else others
     contexts = tuple(chunk(each) for each in shown)
     documents = tuple(id_.partition("#")[0] for id_ in contexts)
+    cosine = None if closed else round(rng.uniform(0.3, 0.8) + 0.1 * question.answerable, 3)
     seconds = round(rng.lognormvariate(-1.2 if closed else 0.1, 0.35), 3)
     if rng.random() < 0.01:
-        return Reply(question.id, "", False, documents, contexts, 0.1, error=f"the model stopped {hostile}")
+        failed = Reply(question.id, "", False, documents, contexts, 0.1, error=f"the model stopped {hostile}")
+        return replace(failed, cosine=cosine)
     if rng.random() < (refuses if not question.answerable else refuses / 8):
-        return Reply(question.id, "The documents do not say.", True, documents, contexts, seconds)
+        return Reply(question.id, "The documents do not say.", True, documents, contexts, seconds, cosine=cosine)
     said = " ".join(rng.choices(WORDS, k=rng.choice([2, 4, 8, 120])))
     citations: tuple[Citation, ...] = ()
     if question.answerable and rng.random() < skill:
@@ -110,6 +113,7 @@ def reply(rng: Random, question: Question, number: int, arm: str, hostile: str) 
         tokens_in=60 + 200 * len(shown),
         tokens_out=9,
         confidence=min(0.99, rng.random() + 0.3 * (question.answerable and said.startswith(str(number)))),
+        cosine=cosine,
     )
 
 
@@ -225,8 +229,10 @@ def test_hostile_text_stays_text(data: dict[str, Any]) -> None:
     assert "default-src 'none'" in html
 
 
-def test_every_figure_is_there_and_named_once(data: dict[str, Any]) -> None:
-    page = parse(html_page(data, PASSAGES))
+def test_every_figure_is_there_and_named_once() -> None:
+    page = parse(
+        html_page(made_data(made_comparison(60, 4)), PASSAGES)
+    )  # ten unanswerable questions, as one figure needs
     drawings = [attributes for tag, attributes in page.elements if tag == "svg"]
     names = [str(attributes["aria-labelledby"]) for attributes in drawings]
     assert len(set(names)) == len(names)
@@ -243,6 +249,7 @@ def test_every_figure_is_there_and_named_once(data: dict[str, Any]) -> None:
         "coverage",
         "confidence",
         "refusals",
+        "nearness",
     ):
         assert f"{key}-title {key}-desc" in names
     assert "robustness-answer-title robustness-answer-desc" in names

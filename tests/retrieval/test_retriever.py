@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +14,7 @@ import pytest
 
 from hybrid.errors import ArtefactError
 from hybrid.retrieval import Chunker, Embedder, Index, Retriever, Searcher, SentenceEmbedder, load_documents
-from hybrid.types import Document, Search
+from hybrid.types import Document, Hit, Search
 
 WORDS = "oil pump seal motor valve filter daily weekly replace check clean".split()
 QUESTIONS = ["how often oil the pump", "replace seal", "クリーン"]
@@ -22,6 +23,10 @@ QUESTIONS = ["how often oil the pump", "replace seal", "クリーン"]
 def corpus(size: int) -> list[Document]:
     random = np.random.default_rng(0)
     return [Document(f"d{number:03}", " ".join(random.choice(WORDS, 8))) for number in range(size)]
+
+
+def _cosines(hits: Sequence[Hit]) -> list[float]:
+    return [-2.0 if hit.cosine is None else hit.cosine for hit in hits]
 
 
 @pytest.fixture
@@ -38,6 +43,7 @@ def test_search_equals_brute_force(retriever: Retriever, embedder: Embedder, k: 
         expected = np.argsort(-row.round(12), kind="stable")[:k]
         assert [hit.chunk for hit in hits] == [retriever.index.chunks[position] for position in expected]
         np.testing.assert_allclose([hit.score for hit in hits], row[expected], atol=1e-6)
+        np.testing.assert_allclose(_cosines(hits), row[expected], atol=1e-6)
 
 
 def test_ties_keep_the_order_of_the_index(chunker: Chunker, embedder: Embedder) -> None:
@@ -62,6 +68,16 @@ def test_nothing_asked(retriever: Retriever) -> None:
             retriever.search(["a"], k)
     with pytest.raises(ValueError, match="empty"):
         retriever.search([""], 3)
+
+
+@pytest.mark.parametrize("by", get_args(Search))
+def test_every_search_tells_cosines(chunker: Chunker, embedder: Embedder, by: Search) -> None:
+    retriever = Retriever(Index.build(corpus(100), chunker, embedder), embedder, by)
+    index = retriever.index
+    for question, hits in zip(QUESTIONS, retriever.search(QUESTIONS, 100), strict=True):
+        (row,) = embedder.embed_questions([question]).astype(float) @ index.vectors.astype(float).T
+        expected = [row[index.position(hit.chunk.id)] for hit in hits]
+        np.testing.assert_allclose(_cosines(hits), expected, atol=1e-6)
 
 
 def test_neighbours(retriever: Retriever) -> None:
