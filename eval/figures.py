@@ -87,6 +87,15 @@ def differences(data: Data) -> Figure:
     return Figure(title, caption, dot_plot(groups, [""], key="differences", title=title, axis=_above(data)))
 
 
+def over_seeds(data: Data) -> Figure:
+    """Differences of the deciding metric over seeds, by the content of seeds.json."""
+    title = f"Difference to {data['baseline']} over seeds"
+    caption = "Right of zero: more than the baseline. Whiskers: 95 % intervals for other seeds and other questions."
+    effects = {arm: own[data["metric"]] for arm, own in data["effects"].items()}
+    groups = [Group(arm, (Bar(arm, own["mean"], own["low"], own["high"]),)) for arm, own in effects.items()]
+    return Figure(title, caption, dot_plot(groups, [""], key="over-seeds", title=title, axis=_above(data)))
+
+
 def comparisons(data: Data) -> Iterator[Figure]:
     """The same differences in each of the comparisons that were put together."""
     parts = data.get("comparisons")

@@ -1,88 +1,108 @@
-"""Comparisons of the same arms, read back from their reports and put together: other questions, or other seeds.
+"""Comparisons read back from their reports, to be put together: what fits, and the parts of one question set as one.
 
-merged = merge_reports({"fold0": first, "fold1": second})
-compare(merged.questions, merged.runs, k=merged.k, groups=merged.groups)
+check_fit({"fold0": first, "fold1": second})
+merged = merge_parts({"fold0": first, "fold1": second})
+compare(merged.questions, merged.runs, k=first["k"], further=merged.further)
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from hybrid.errors import EvaluationError
-from hybrid.eval.clusters import clusters
 from hybrid.eval.comparison import ArmRun, Reply
 from hybrid.eval.further import further_measure
 from hybrid.eval.measures import Measure
-from hybrid.eval.seeds import SeedEffect, merge_seeds
 from hybrid.types import Citation, Question
 
 Report = Mapping[str, Any]
 
-# Its values are means over tokens, of which reports do not tell the number.
-_WEIGHTED = "gold_nll"
+# Alike in all comparisons that are put together; what else differs may be what is asked about.
+_ALIKE = ("metric", "baseline", "k")
+_ALIKE_FACTS = ("Model", "Embedding model")
 
 
 class Merged(NamedTuple):
-    """Several comparisons as one, with a row for every question of every report.
+    """Several comparisons as one.
 
     Attributes:
-        questions: The rows; where seeds repeat a question, the id names the seed.
-        runs: The arms that all reports have, with a reply per row.
-        groups: The label of the group of every row, by its id: rows of one question share it.
-        further: What the reports measured beside the scores.
-        seeds: Per arm and measure, the difference over seeds; None for other questions with each report.
-        rows: Ids of the rows of each report, by its name.
-        metric: The deciding metric.
-        baseline: The arm that the others are compared with.
-        k: Number of retrieved documents that recall looks at.
+        questions: The questions of all reports.
+        runs: The arms that all reports have, with a reply per question.
+        further: What the reports measured beside the scores, all in the same way.
     """
 
     questions: list[Question]
     runs: list[ArmRun]
-    groups: dict[str, str]
     further: list[dict[str, Measure]]
-    seeds: dict[str, dict[str, SeedEffect]] | None
-    rows: dict[str, list[str]]
-    metric: str
-    baseline: str
-    k: int
 
 
-def merge_reports(reports: Mapping[str, Report], groups: Mapping[str, str] | None = None) -> Merged:
-    """Puts reports together, each question of each seed once.
+def check_fit(reports: Mapping[str, Report]) -> None:
+    """Refuses reports that cannot be put together.
 
     Args:
         reports: The content of each report.json, by a name for messages.
-        groups: A label per question id to take questions together by, in place of their gold documents.
 
     Raises:
-        EvaluationError: There are no two reports, they decide by different measures or have no arm in common but the
-            baseline, two ask the same question with the same seed, or mean another question by the same id.
+        EvaluationError: There are no two reports, one is damaged, they decide by different measures, other models
+            answered, an arm means another thing, or a question means another by the same id.
     """
     if len(reports) < 2:
         raise EvaluationError(f"at least two comparisons are put together, got {', '.join(reports) or 'none'}")
-    metric, baseline, k = (_common(reports, key) for key in ("metric", "baseline", "k"))
-    arms = _common_arms(reports, baseline)
-    asked = _asked(reports)
-    several = len(asked) < sum(len(report["questions"]) for report in reports.values())
-    ids = {
-        name: [f"{own['id']} (seed {report['seed']})" if several else own["id"] for own in report["questions"]]
-        for name, report in reports.items()
-    }
-    records = [own for report in reports.values() for own in report["questions"]]
-    rows = [id_ for own in ids.values() for id_ in own]
-    numbers = dict(zip(asked, clusters(list(asked.values()), groups), strict=True))
+    for name, report in reports.items():
+        try:
+            _read(report)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise EvaluationError(
+                f"{name}: its report.json is damaged or of an older version ({error!r}); "
+                f"to make it anew, run: hybrid compare --force"
+            ) from error
+    for key in _ALIKE:
+        _check_alike(key, {name: report[key] for name, report in reports.items()})
+    for key in _ALIKE_FACTS:
+        _check_alike(key, {name: report["facts"][key] for name, report in reports.items()})
+    for arm in common_arms(reports):
+        described = {name: _arm(report, arm["name"])["description"] for name, report in reports.items()}
+        _check_alike(f"arms {arm['name']!r}", described)
+    _check_questions(reports)
+
+
+def common_arms(reports: Mapping[str, Report]) -> list[Mapping[str, Any]]:
+    """The arms of the first report that all others have, too.
+
+    Raises:
+        EvaluationError: There is none but the baseline, or not even that.
+    """
+    first, *_ = reports.values()
+    named = {name: {arm["name"] for arm in report["arms"]} for name, report in reports.items()}
+    common = [arm for arm in first["arms"] if all(arm["name"] in own for own in named.values())]
+    if len(common) < 2 or first["baseline"] not in {arm["name"] for arm in common}:
+        told = "; ".join(f"{name}: {', '.join(sorted(own))}" for name, own in named.items())
+        raise EvaluationError(f"the comparisons do not share {first['baseline']!r} and another arm ({told})")
+    return common
+
+
+def is_repeated(reports: Mapping[str, Report]) -> bool:
+    """Whether a question is asked by more than one of the comparisons."""
+    times = Counter(record["id"] for report in reports.values() for record in report["questions"])
+    return max(times.values(), default=0) > 1
+
+
+def merge_parts(reports: Mapping[str, Report]) -> Merged:
+    """Puts reports of different questions together; see `check_fit` and `is_repeated`."""
+    records = [record for report in reports.values() for record in report["questions"]]
+    arms = common_arms(reports)
+    differing = _differing(list(reports.values()))
+    own = {arm["name"]: [record["replies"][arm["name"]]["further"] for record in records] for arm in arms}
+    names = dict.fromkeys(name for values in own.values() for reply in values for name in reply)
     return Merged(
-        [replace(asked[own["id"]], id=id_) for id_, own in zip(rows, records, strict=True)],
-        [_run(arm, records, rows) for arm in arms],
-        {id_: str(numbers[own["id"]]) for id_, own in zip(rows, records, strict=True)},
-        _further(arms, records),
-        merge_seeds(_by_seed(list(reports.values()), arms)) if several else None,
-        ids,
-        metric,
-        baseline,
-        k,
+        [question for report in reports.values() for question in read_questions(report)],
+        [_run(arm, records) for arm in arms],
+        [
+            further_measure(name, {arm: [reply.get(name) for reply in values] for arm, values in own.items()})
+            for name in names
+            if name not in differing
+        ],
     )
 
 
@@ -102,49 +122,64 @@ def read_questions(report: Report) -> list[Question]:
     ]
 
 
-def _common(reports: Mapping[str, Report], key: str) -> Any:  # noqa: ANN401 - a value of JSON
-    found = {name: report[key] for name, report in reports.items()}
+def _read(report: Report) -> None:
+    """Reads all that is needed of a report.
+
+    Raises:
+        KeyError: Something is missing.
+        AttributeError: Something has another form.
+        TypeError: Likewise.
+    """
+    for arm in report["arms"]:
+        arm["versus"].keys()
+        _run(arm, report["questions"])
+        for record in report["questions"]:
+            record["replies"][arm["name"]]["further"].keys()
+    read_questions(report)
+    for key in ("seed", "notes", *_ALIKE):
+        report[key]
+    for key in _ALIKE_FACTS:
+        report["facts"][key]
+    for cost in report["costs"]:
+        for key in ("arm", "peak_memory_mb", "training_seconds", "price"):
+            cost[key]
+    if not report["questions"]:
+        raise KeyError("questions")
+
+
+def _check_alike(key: str, found: Mapping[str, Any]) -> None:
     if len(set(found.values())) > 1:
         told = ", ".join(f"{value!r} in {name}" for name, value in found.items())
         raise EvaluationError(f"comparisons with different {key} cannot be put together: {told}")
-    return next(iter(found.values()))
 
 
-def _common_arms(reports: Mapping[str, Report], baseline: str) -> list[Mapping[str, Any]]:
-    """The arms of the first report that all others have, too."""
-    named = [{arm["name"] for arm in report["arms"]} for report in reports.values()]
-    first = next(iter(reports.values()))
-    common = [arm for arm in first["arms"] if all(arm["name"] in own for own in named)]
-    if {arm["name"] for arm in common} <= {baseline}:
-        told = "; ".join(f"{name}: {', '.join(sorted(own))}" for name, own in zip(reports, named, strict=True))
-        raise EvaluationError(f"the comparisons have no arm in common beside {baseline!r} ({told})")
-    return common
-
-
-def _asked(reports: Mapping[str, Report]) -> dict[str, Question]:
-    """Every question that is asked, by its id, in the order of the reports."""
-    found: dict[str, Question] = {}
-    where: dict[tuple[str, int], str] = {}
+def _check_questions(reports: Mapping[str, Report]) -> None:
+    known: dict[str, tuple[str, Question]] = {}
+    seeds: dict[tuple[str, int], str] = {}
     for name, report in reports.items():
         for question in read_questions(report):
-            known = found.setdefault(question.id, question)
-            if known.question != question.question:
+            where, other = known.setdefault(question.id, (name, question))
+            if other != question:
                 raise EvaluationError(
-                    f"{name}: question {question.id!r} is {question.question!r}, but {known.question!r} in another "
-                    "comparison; give the questions of each file ids of their own"
+                    f"question {question.id!r} is not the same in {where} and {name}, or has other answers there; "
+                    "give questions that differ ids of their own"
                 )
-            other = where.setdefault((question.id, report["seed"]), name)
-            if other != name:
+            earlier = seeds.setdefault((question.id, report["seed"]), name)
+            if earlier != name:
                 raise EvaluationError(
-                    f"{other} and {name} both ask question {question.id!r} with seed {report['seed']}; comparisons are "
-                    "put together that ask other questions, or were run with another seed"
+                    f"{earlier} and {name} both ask question {question.id!r} with seed {report['seed']}; comparisons "
+                    "are put together that ask other questions, or were run with another seed"
                 )
+
+
+def _arm(report: Report, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(arm for arm in report["arms"] if arm["name"] == name)
     return found
 
 
-def _run(arm: Mapping[str, Any], records: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> ArmRun:
-    said = (record["replies"][arm["name"]] for record in records)
-    return ArmRun(arm["name"], arm["description"], tuple(map(_reply, rows, said)))
+def _run(arm: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> ArmRun:
+    replies = (_reply(record["id"], record["replies"][arm["name"]]) for record in records)
+    return ArmRun(arm["name"], arm["description"], tuple(replies))
 
 
 def _reply(id_: str, record: Mapping[str, Any]) -> Reply:
@@ -154,21 +189,11 @@ def _reply(id_: str, record: Mapping[str, Any]) -> Reply:
     return Reply(id_, **values)
 
 
-def _further(arms: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Measure]]:
-    own = {arm["name"]: [record["replies"][arm["name"]]["further"] for record in records] for arm in arms}
-    names = dict.fromkeys(name for values in own.values() for reply in values for name in reply if name != _WEIGHTED)
-    return [
-        further_measure(name, {arm: [reply.get(name) for reply in values] for arm, values in own.items()})
-        for name in names
-    ]
-
-
-def _by_seed(reports: Sequence[Report], arms: Sequence[Mapping[str, Any]]) -> list[Report]:
-    """One report per seed, with these arms and the questions of all reports that have it."""
-    found = defaultdict[int, list[Report]](list)
-    for report in reports:
-        found[report["seed"]].append(report)
-    return [
-        {**own[0], "arms": arms, "questions": [question for report in own for question in report["questions"]]}
-        for own in found.values()
-    ]
+def _differing(reports: Sequence[Report]) -> set[str]:
+    """Measures that are not the same in all reports, or whose weights reports do not tell."""
+    differing = {"gold_nll"}  # a mean over tokens
+    for key, names in (("grounding", ("grounded",)), ("judge_cost", ("judge_grade", "judge_preference"))):
+        ways = {str((report.get(key) or {}).get(part)) for report in reports for part in ("method", "model")}
+        if len(ways - {"None"}) > 1:
+            differing |= set(names)
+    return differing

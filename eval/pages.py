@@ -120,26 +120,29 @@ def _main(data: Data) -> list[str]:
 
 def _render(template: str, data: Data, **values: object) -> str:
     questions, decision = data["questions"], data["decision"] or {}
-    return (
-        _environment(template.endswith(".html.jinja"))
-        .get_template(template)
-        .render(
-            data=data,
-            arms=data["arms"],
-            metric=label(data["metric"]),
-            main=_main(data),
-            measures=_measures(data),
-            grouped_by=data["clusters"].get("by", "document"),  # older reports do not say
-            answerable=sum(question["answerable"] for question in questions),
-            reasons=list(decision.get("reasons") or _paragraphs(data["verdict"])),
-            warnings=list(decision.get("warnings") or ()),
-            dimensions=[(name, list(parts)) for name, parts in groupby(data["slices"], lambda part: part["dimension"])],
-            **values,
-        )
+    return render(
+        template,
+        data=data,
+        arms=data["arms"],
+        metric=label(data["metric"]),
+        main=_main(data),
+        measures=_measures(data),
+        grouped_by=data["clusters"].get("by", "document"),  # older reports do not say
+        answerable=sum(question["answerable"] for question in questions),
+        reasons=list(decision.get("reasons") or paragraphs(data["verdict"])),
+        warnings=list(decision.get("warnings") or ()),
+        dimensions=[(name, list(parts)) for name, parts in groupby(data["slices"], lambda part: part["dimension"])],
+        **values,
     )
 
 
-def _paragraphs(verdict: str) -> Iterator[str]:
+def render(template: str, **values: object) -> str:
+    """Renders a template of this package; in HTML every text is escaped."""
+    return _environment(template.endswith(".html.jinja")).get_template(template).render(**values)
+
+
+def paragraphs(verdict: str) -> Iterator[str]:
+    """The paragraphs of a verdict."""
     return (paragraph for paragraph in verdict.strip().split("\n\n") if paragraph)
 
 

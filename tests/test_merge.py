@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid import Project
-from hybrid.errors import ArtefactError, EvaluationError
+from hybrid.errors import ArtefactError, ConfigError, EvaluationError
 from hybrid.merge import merge
 from tests.conftest import Command
 
@@ -49,11 +49,10 @@ def test_parts_become_one_report(part: Make, tmp_path: Path, finished_project: P
     names = ("f1", "rouge_l", "similarity", "seconds")
     assert _scores(report.data, names) == pytest.approx(_scores(whole, names))
     assert report.data["corpus"] == whole["corpus"]
-    assert report.data["seeds"] is None
     assert [part["name"] for part in report.data["comparisons"]] == ["first", "second"]
     count = len(whole["questions"]) - 5
-    note = f"Put together from 2 comparisons: first (5 questions, seed 0), second ({count} questions, seed 0)."
-    assert note in report.data["notes"]
+    told = f"each with adapters of its own: first (5 questions, seed 0), second ({count} questions, seed 0)."
+    assert any(told in note for note in report.data["notes"])
     for key in ("tokens_in", "seconds_p50", "training_seconds"):
         assert [cost[key] for cost in report.data["costs"]] == pytest.approx([cost[key] for cost in whole["costs"]])
     page = (report.folder / "report.html").read_text(encoding="utf-8")
@@ -62,37 +61,71 @@ def test_parts_become_one_report(part: Make, tmp_path: Path, finished_project: P
     assert (report.folder / "report.csv").exists()
 
 
-def test_seeds_are_a_factor(part: Make, tmp_path: Path) -> None:
-    projects = [part(f"seed{seed}", seed=seed) for seed in (0, 1)]
-    second = projects[1].report().data
-    for question in second["questions"]:  # a seed that turns the answers of two arms round
-        said = question["replies"]
-        said["rag"], said["hybrid"] = said["hybrid"], said["rag"]
-    _write(projects[1], second)
+def _answer(project: Project, right: Sequence[int]) -> None:
+    """Rewrites a report: of 20 questions rag answers none, and hybrid those named."""
+    data = project.report().data
+    question = next(question for question in data["questions"] if question["answerable"])
+    questions = [{**copy.deepcopy(question), "id": f"q{n}", "answers": [f"apple{n}"], "gold": []} for n in range(20)]
+    for n, question in enumerate(questions):
+        for arm, reply in question["replies"].items():
+            text = f"apple{n}" if arm == "hybrid" and n in right else f"pear{n}"
+            reply.update(text=text, abstained=False, error="", f1=float(text.startswith("apple")))
+    _write(project, {**data, "questions": questions})
+
+
+@pytest.mark.parametrize("right", [[range(0, 20), range(0, 18), range(1, 20)], [range(0, 20), (), ()]])
+def test_the_verdict_is_about_other_seeds(part: Make, tmp_path: Path, right: Sequence[Sequence[int]]) -> None:
+    projects = [part(f"seed{seed}", seed=seed) for seed in range(3)]
+    for project, answered in zip(projects, right, strict=True):
+        _answer(project, answered)
+    report = merge(projects, tmp_path / "merged")
+    effect = report.data["effects"]["hybrid"]["f1"]
+    assert effect["per_seed"] == pytest.approx([len(answered) / 20 for answered in right])
+    assert (report.data["questions"], report.data["asked"], report.data["seeds"]) == (20, 20, [0, 1, 2])
+    agrees = all(right)
+    assert (effect["low"] > 0) is agrees
+    assert report.verdict.startswith("hybrid is ahead of rag over 3 seeds" if agrees else "Not enough evidence over 3")
+    page, sheet = ((tmp_path / "merged" / f"seeds.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
+    for text in (page, sheet):
+        assert report.verdict.split("\n\n")[0] in text
+    assert "Difference to rag in each comparison" in page
+    assert "Difference to rag over seeds" in page
+    assert not (tmp_path / "merged" / "report.html").exists()
+
+
+def test_folds_of_several_seeds_are_folds_within_each_seed(part: Make, tmp_path: Path) -> None:
+    projects = [
+        part(f"seed{seed}-{name}", questions, seed)
+        for seed in (0, 1)
+        for name, questions in (("first", slice(4)), ("second", slice(4, None)))
+    ]
     data = merge(projects, tmp_path / "merged").data
-    effect = data["seeds"]["hybrid"][data["metric"]]
-    assert effect["mean"] == pytest.approx(0)
-    assert effect["per_seed"][0] == pytest.approx(-effect["per_seed"][1])
-    assert "A question counts once for every seed with which it was asked." in data["decision"]["warnings"]
-    assert any("over questions and seeds: +0.000" in note for note in data["notes"])
+    metric = data["metric"]
+    whole = part("whole").report().data
+    scores = {arm["name"]: arm["versus"].get(metric) for arm in whole["arms"]}
+    assert (data["seeds"], data["questions"]) == ([0, 1], sum(q["answerable"] for q in whole["questions"]))
+    assert data["effects"]["hybrid"][metric]["mean"] == pytest.approx(scores["hybrid"]["difference"])
 
 
-def test_a_lead_that_seeds_could_turn_round_is_told(part: Make, tmp_path: Path) -> None:
-    """With one seed hybrid answers every question, with two none."""
-    projects = [part(f"seed{seed}", seed=seed) for seed in (0, 1, 2)]
-    for project, answers in zip(projects, (True, False, False), strict=True):
+def test_notes_of_every_comparison_are_kept(part: Make, tmp_path: Path) -> None:
+    first, second = part("first", slice(5)), part("second", slice(5, None))
+    for project, own in ((first, "a note of the first"), (second, "another note")):
+        _write(project, {**project.report().data, "notes": ["a common note", own]})
+    text = (second.folder / "hybrid.yaml").read_text(encoding="utf-8")
+    (second.folder / "hybrid.yaml").write_text(text.replace("rank: ", "rank: 1"), encoding="utf-8")
+    notes = merge([first, Project.open(second.folder)], tmp_path / "merged").data["notes"]
+    assert [note for note in notes if note.endswith("note")] == ["a common note", "second: another note"]
+    assert "first: a note of the first" in notes
+    assert "The hybrid.yaml of these projects differ in tune.rank." in notes
+
+
+def test_prices_are_those_of_the_reports(part: Make, tmp_path: Path) -> None:
+    projects = [part("first", slice(4)), part("second", slice(4, None))]
+    for project, price in zip(projects, (1.0, 3.0), strict=True):
         data = project.report().data
-        question = next(question for question in data["questions"] if question["answerable"])
-        questions = [
-            {**copy.deepcopy(question), "id": f"q{n}", "answers": [f"apple{n}"], "gold": []} for n in range(20)
-        ]
-        for n, question in enumerate(questions):
-            question["replies"]["rag"].update(text=f"pear{n}", abstained=False, error="")
-            question["replies"]["hybrid"].update(text=f"apple{n}" if answers else f"pear{n}", abstained=False, error="")
-        _write(project, {**data, "questions": questions})
-    decision = merge(projects, tmp_path / "merged").data["decision"]
-    assert decision["choice"] == "hybrid"
-    assert any("the lead of hybrid over rag may be luck of these 3" in warning for warning in decision["warnings"])
+        _write(project, {**data, "costs": [{**cost, "price": price} for cost in data["costs"]]})
+    for order in (projects, projects[::-1]):
+        assert {cost["price"] for cost in merge(order, tmp_path / "merged").data["costs"]} == {2.0}
 
 
 def test_what_does_not_go_together_is_refused(part: Make, tmp_path: Path, finished_project: Project) -> None:
@@ -101,6 +134,10 @@ def test_what_does_not_go_together_is_refused(part: Make, tmp_path: Path, finish
         merge([first, Project.open(tmp_path / "first")], tmp_path / "merged")
     with pytest.raises(EvaluationError, match="first and project both ask question"):
         merge([first, finished_project], tmp_path / "merged")
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file", first.path("compare"), first.store / "new"):
+        with pytest.raises(ConfigError, match="cannot be written to"):
+            merge([first, finished_project], target)
     bare = Project.create(tmp_path / "bare", tmp_path / "toy" / "docs")
     with pytest.raises(ArtefactError, match="bare has no report yet; run: hybrid compare"):
         merge([first, bare], tmp_path / "merged")
@@ -124,6 +161,11 @@ def test_the_command(part: Make, tmp_path: Path, hybrid_command: Command) -> Non
     assert str(tmp_path / "merged" / "report.html") in done.stdout
     told = hybrid_command("merge", *projects, "--into", tmp_path / "merged", "--json")
     assert len(json.loads(told.stdout)["comparisons"]) == 2
+    seeds = [part(f"seed{seed}", seed=seed).folder for seed in (3, 4)]
+    done = hybrid_command("merge", *seeds, "--into", tmp_path / "seeds")
+    assert done.returncode == 0, done.stderr
+    assert "over 2 seeds" in done.stdout
+    assert str(tmp_path / "seeds" / "seeds.html") in done.stdout
     wrong = hybrid_command("merge", projects[0], "--into", tmp_path / "merged")
     assert (wrong.returncode, wrong.stderr) == (
         1,

@@ -75,7 +75,9 @@ def compare(options: Namespace) -> None:
 def merge(options: Namespace) -> None:
     """`hybrid merge`."""
     report = merge_projects([Project.open(folder, options.set) for folder in options.projects], options.into)
-    _print_results(options, [], report)
+    if "seeds" in report.data and not options.json:
+        return print(f"{report.verdict}\n\nreport: {report.folder / 'seeds.html'}")
+    return _print_results(options, [], report)
 
 
 def _print_results(

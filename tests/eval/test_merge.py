@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from hybrid.errors import EvaluationError
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
 from hybrid.eval.further import further_measure
-from hybrid.eval.merge import Merged, merge_reports
+from hybrid.eval.merge import Merged, check_fit, is_repeated, merge_parts
 from hybrid.eval.report import report_data
-from hybrid.eval.seeds import merge_seeds
 from hybrid.types import Citation, Question
 
 ANSWERS = ("yes sir", "no", "yes", "")
@@ -56,17 +55,18 @@ def _comparison(
     return compare(questions, runs, k=1, seed=seed, further=[grounded], **given)
 
 
-def _data(comparison: Comparison) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(json.dumps(report_data(comparison, facts={}, verdict="", notes=())))
+def _data(comparison: Comparison, model: str = "m") -> dict[str, Any]:
+    facts = {"Model": model, "Embedding model": "e"}
+    data: dict[str, Any] = json.loads(json.dumps(report_data(comparison, facts=facts, verdict="", notes=())))
     return data
 
 
-def _report(count: int = 6, **given: Any) -> dict[str, Any]:
-    return _data(_comparison([("no", "yes sir")] * count, **given))
+def _report(count: int = 6, *, model: str = "m", **given: Any) -> dict[str, Any]:
+    return _data(_comparison([("no", "yes sir")] * count, **given), model)
 
 
-def _compared(merged: Merged, seed: int = 0) -> Comparison:
-    return compare(merged.questions, merged.runs, k=merged.k, seed=seed, groups=merged.groups, further=merged.further)
+def _compared(merged: Merged) -> Comparison:
+    return compare(merged.questions, merged.runs, k=1, further=merged.further)
 
 
 SAID = st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), min_size=2, max_size=12)
@@ -77,87 +77,97 @@ SAID = st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from(ANSWERS)), m
 def test_parts_of_a_comparison_say_what_the_whole_says(said: list[tuple[str, str]], data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(said) - 1))
     parts = {"a": _data(_comparison(said[:cut])), "b": _data(_comparison(said[cut:], first=cut))}
-    whole, merged = _comparison(said), merge_reports(parts)
-    assert merged.seeds is None
-    assert merged.rows == {"a": [f"q{n}" for n in range(cut)], "b": [f"q{n}" for n in range(cut, len(said))]}
-    again = _compared(merged)
+    check_fit(parts)
+    assert not is_repeated(parts)
+    whole, again = _comparison(said), _compared(merge_parts(parts))
     assert (again.questions, again.runs, again.groups) == (whole.questions, whole.runs, whole.groups)
     assert again.summaries == whole.summaries
 
 
-def test_a_second_seed_with_the_same_answers_makes_nothing_surer() -> None:
-    said = [("no", "yes sir"), ("yes", "yes sir"), ("yes sir", "yes"), ("", "yes sir"), ("no", "no"), ("no", "yes")] * 3
-    reports = {"a": _data(_comparison(said)), "b": _data(_comparison(said, seed=1))}
-    merged = merge_reports(reports)
-    assert [question.id for question in merged.questions[:2]] == ["q0 (seed 0)", "q1 (seed 0)"]
-    assert merged.rows["b"][0] == "q0 (seed 1)"
-    assert merged.seeds == merge_seeds(list(reports.values()))
-    once, twice = (comparison.summaries[1].versus["f1"] for comparison in (_comparison(said), _compared(merged)))
-    assert twice.difference == pytest.approx(once.difference)
-    assert (twice.low, twice.high, twice.p) == pytest.approx((once.low, once.high, once.p))
-
-
-def test_questions_without_documents_are_dependent_on_themselves_under_another_seed() -> None:
-    reports = {str(seed): _report(seed=seed) for seed in (0, 1)}
-    for report in reports.values():
-        for question in report["questions"]:
-            question["gold"] = []
-    assert len(set(merge_reports(reports).groups.values())) == 6
-
-
-def test_questions_are_grouped_as_the_caller_says() -> None:
-    merged = merge_reports({"a": _report(), "b": _report(first=6)}, {f"q{n}": "one" for n in range(12)})
-    assert len(set(merged.groups.values())) == 1
-
-
-def test_folds_of_several_seeds_are_folds_within_each_seed() -> None:
-    said = [("no", "yes sir"), ("yes", "no"), ("no", "yes"), ("yes sir", "yes sir")]
-    reports = {
-        f"{first}-{seed}": _data(_comparison(said, first=first, seed=seed)) for first in (0, 4) for seed in (0, 1)
-    }
-    merged = merge_reports(reports)
-    assert len(merged.questions) == 16
-    assert merged.seeds is not None
-    effect = merged.seeds["hybrid"]["f1"]
-    assert (effect.questions, len(effect.per_seed)) == (8, 2)
-    assert effect.mean == pytest.approx(_compared(merged).summaries[1].versus["f1"].difference)
+def test_seeds_repeat_questions() -> None:
+    reports = {"a": _report(), "b": _report(seed=1)}
+    check_fit(reports)
+    assert is_repeated(reports)
 
 
 def test_only_arms_that_all_ran_are_kept() -> None:
-    other = _report(first=6, arms=("rag", "tuned"))
     third = _report(first=6)
     third["arms"].append({**third["arms"][1], "name": "more"})
     for question in third["questions"]:
         question["replies"]["more"] = question["replies"]["hybrid"]
-    assert [run.name for run in merge_reports({"a": _report(), "b": third}).runs] == ["rag", "hybrid"]
-    with pytest.raises(EvaluationError, match=r"no arm in common beside 'rag' \(a: hybrid, rag; b: rag, tuned\)"):
-        merge_reports({"a": _report(), "b": other})
+    reports = {"a": _report(), "b": third}
+    check_fit(reports)
+    assert [run.name for run in merge_parts(reports).runs] == ["rag", "hybrid"]
 
 
-def test_likelihoods_are_left_out_as_their_weights_are_not_in_reports() -> None:
-    report = _report()
-    for question in report["questions"]:
-        question["replies"]["rag"]["further"]["gold_nll"] = 1.0
-    measures = merge_reports({"a": report, "b": _report(first=6)}).further
-    assert [measure["rag"].name for measure in measures] == ["grounded"]
+def test_measures_that_are_not_the_same_are_left_out() -> None:
+    def measured(*methods: str) -> list[str]:
+        reports = {method: _report(first=6 * n) for n, method in enumerate(methods)}
+        for method, report in zip(methods, reports.values(), strict=True):
+            report["grounding"] = {"method": method}
+            for question in report["questions"]:
+                question["replies"]["rag"]["further"]["gold_nll"] = 1.0
+        return [measure["rag"].name for measure in merge_parts(reports).further]
+
+    assert measured("facts", "judge") == []
+    alike = {"a": _report(), "b": _report(first=6)}
+    assert [measure["rag"].name for measure in merge_parts(alike).further] == ["grounded"]
 
 
-def test_comparisons_that_do_not_fit_are_refused() -> None:
-    first = _report()
-    for reports, message in (
-        ({"a": first}, "at least two comparisons are put together, got a"),
-        ({"a": first, "b": first}, "a and b both ask question 'q0' with seed 0"),
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({}, "a and b both ask question 'q0' with seed 0"),
+        ({"first": 6, "metric": "em"}, "different metric cannot be put together: 'f1' in a, 'em' in b"),
+        ({"first": 6, "baseline": "hybrid"}, "different baseline"),
         (
-            {"a": first, "b": _report(first=6, metric="em")},
-            "different metric cannot be put together: 'f1' in a, 'em' in b",
+            {"first": 6, "arms": ("rag", "tuned")},
+            r"do not share 'rag' and another arm \(a: hybrid, rag; b: rag, tuned\)",
         ),
-        ({"a": first, "b": _report(first=6, baseline="hybrid")}, "different baseline"),
-    ):
-        with pytest.raises(EvaluationError, match=message):
-            merge_reports(reports)
+        ({"first": 6, "model": "other"}, "different Model cannot be put together: 'm' in a, 'other' in b"),
+    ],
+)
+def test_comparisons_that_do_not_fit_are_refused(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        check_fit({"a": _report(), "b": _report(**other)})
+    with pytest.raises(EvaluationError, match="at least two comparisons are put together, got a"):
+        check_fit({"a": _report()})
+
+
+@pytest.mark.parametrize(("field", "value"), [("question", "Else?"), ("answers", ["no"]), ("answerable", False)])
+def test_a_question_that_is_another_is_refused(field: str, value: object) -> None:
     changed = _report(seed=1)
-    changed["questions"][0]["question"] = "Is it something else?"
-    with pytest.raises(
-        EvaluationError, match=r"b: question 'q0' is 'Is it something else.', but 'Is it 0.' in another"
-    ):
-        merge_reports({"a": first, "b": changed})
+    changed["questions"][0][field] = value
+    with pytest.raises(EvaluationError, match="question 'q0' is not the same in a and b"):
+        check_fit({"a": _report(), "b": changed})
+
+
+def test_an_arm_that_is_another_is_refused() -> None:
+    changed = _report(seed=1)
+    changed["arms"][1]["description"] = "another model"
+    with pytest.raises(EvaluationError, match="different arms 'hybrid' cannot be put together"):
+        check_fit({"a": _report(), "b": changed})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_report_is_named(data: st.DataObject) -> None:
+    """Whatever is missing: a clear error, or it was not needed."""
+    broken = _report(first=6)
+    places = [broken, broken["facts"], broken["arms"][0], broken["questions"][0]]
+    places += [broken["questions"][0]["replies"], broken["questions"][0]["replies"]["rag"]]
+    place = data.draw(st.sampled_from(places))
+    del place[data.draw(st.sampled_from(sorted(place)))]
+    reports = {"a": _report(), "b": broken}
+    try:
+        check_fit(reports)
+    except EvaluationError as error:
+        assert str(error).startswith("b: its report.json is damaged or of an older version")
+    else:
+        _compared(merge_parts(reports))
+
+
+@pytest.mark.parametrize("content", [{}, [], {"arms": []}, None])
+def test_what_is_no_report_is_named(content: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"b: its report.json is damaged .*run: hybrid compare --force"):
+        check_fit({"a": _report(), "b": content})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.comparison import ArmRun, Reply, compare
@@ -21,12 +22,32 @@ def test_effect_of_seeds_that_disagree() -> None:
     assert effect.low < 0 < effect.high
 
 
-def test_the_interval_agrees_with_a_plain_two_way_bootstrap() -> None:
+def test_seeds_alone_and_questions_alone_are_the_t_tests_of_scipy() -> None:
     rng = np.random.default_rng(0)
-    data = 0.1 + 0.15 * rng.normal(size=(4, 1)) + 0.4 * rng.normal(size=(1, 60)) + 0.1 * rng.normal(size=(4, 60))
-    effect = seed_effect(data)
-    means = [data[np.ix_(rng.integers(0, 4, 4), rng.integers(0, 60, 60))].mean() for _ in range(10_000)]
-    assert (effect.low, effect.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.015)
+    seeds, questions = 0.1 + 0.3 * rng.normal(size=(4, 1)), 0.1 + 0.3 * rng.normal(size=(1, 25))
+    for values, table in ((seeds, seeds.repeat(30, axis=1)), (questions, questions.repeat(3, axis=0))):
+        expected = ttest_1samp(values.ravel(), 0.0)
+        effect = seed_effect(table)
+        assert effect.p == pytest.approx(expected.pvalue)
+        assert (effect.low, effect.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+@pytest.mark.parametrize(("seeds", "spread", "noise"), [(2, 0.1, 0.1), (3, 0.1, 0.3), (5, 0.1, 0.1), (3, 0.0, 0.5)])
+def test_the_interval_covers_the_truth_with_few_seeds(seeds: int, spread: float, noise: float) -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        data = 0.2 + spread * rng.normal(size=(seeds, 1)) + noise * rng.normal(size=(1, 40))
+        effect = seed_effect(data + 0.1 * rng.normal(size=(seeds, 40)))
+        covered += effect.low <= 0.2 <= effect.high
+    assert covered >= 0.92 * 400, "95 %, less what 400 draws may miss"
+
+
+def test_where_nothing_can_be_known() -> None:
+    alike = seed_effect([[0.5, 0.5], [0.5, 0.5]])
+    assert (alike.low, alike.high, alike.p) == (0.5, 0.5, 1.0)
+    one_group = seed_effect([[0.5, 0.4], [0.1, 0.2]], groups=[0, 0])
+    assert (one_group.low, one_group.high, one_group.p) == (one_group.mean, one_group.mean, 1.0)
 
 
 def test_seeds_widen_the_interval_and_so_do_clusters() -> None:
@@ -42,9 +63,9 @@ def test_seeds_widen_the_interval_and_so_do_clusters() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(st.floats(-1, 1), min_size=n, max_size=n), min_size=1)))
 def test_mean_lies_in_the_interval_and_order_of_seeds_does_not_matter(table: list[list[float]]) -> None:
-    effect = seed_effect(table, resamples=50)
+    effect = seed_effect(table)
     assert effect.low <= effect.mean <= effect.high
-    assert seed_effect(table[::-1], resamples=50).mean == pytest.approx(effect.mean)
+    assert seed_effect(table[::-1]).mean == pytest.approx(effect.mean)
 
 
 @pytest.mark.parametrize("bad", [[], [[]], [[float("nan")]], [1.0]])
@@ -74,6 +95,15 @@ def test_reports_are_joined_by_question() -> None:
     assert "accuracy" not in effects["hybrid"]
     alone = seed_effect([[0.0] * 3 + [1.0] * 3 + [0.0] * 6] * 2, groups=[row // 2 for row in range(12)])
     assert merge_seeds([report(0, 6), report(1, 6)])["hybrid"]["em"] == alone
+
+
+def test_questions_are_grouped_as_the_caller_says() -> None:
+    reports = [report(0, 6), report(1, 6)]
+    wide, narrow = (
+        merge_seeds(reports, labels)["hybrid"]["em"] for labels in (None, {str(n): str(n) for n in range(12)})
+    )
+    assert wide.mean == narrow.mean
+    assert wide.high - wide.low > narrow.high - narrow.low > 0
 
 
 def test_only_common_questions_count() -> None:
