@@ -114,7 +114,7 @@ def make_sheet(
         )
     rng.shuffle(drawn)
     items = tuple(
-        Item(str(number), questions[row].question, " / ".join(questions[row].answers), texts[a][row], texts[b][row])
+        Item(str(number), questions[row].question, _reference(questions[row]), texts[a][row], texts[b][row])
         for number, (row, (a, b)) in enumerate(drawn, 1)
     )
     sheet = _digest(*(asdict(item) for item in items))
@@ -123,6 +123,11 @@ def make_sheet(
         for item, (row, (a, b)) in zip(items, drawn, strict=True)
     )
     return Sheet(sheet, items), Key(sheet, tuple(pairs), keys, tuple(same))
+
+
+def _reference(question: Question) -> str:
+    """What a rater judges by; a made-up answer may read better than a refusal that is right."""
+    return " / ".join(question.answers) if question.answerable else "(The documents do not answer this question.)"
 
 
 def write_sheet(sheet: Sheet, key: Key, folder: Path, key_file: Path, *, title: str) -> None:

@@ -144,6 +144,8 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
     """
     if name not in BENCHMARKS:
         raise ConfigError(f"unknown benchmark {name!r}; known are {', '.join(BENCHMARKS)}")
+    if fold < 0:
+        raise ConfigError(f"fold is {fold}; folds are counted from 0")
     benchmark, folder = BENCHMARKS[name], folder.resolve()
     values = copy.deepcopy(dict(benchmark.settings))
     for override in overrides:

@@ -78,7 +78,8 @@ def describe(result: HumanResult) -> str:
     """The result as lines of text: one per pair of arms, one per pair of raters, and one per rewritten sheet."""
     lines = [
         f"{found.first} against {found.second}: {found.wins} wins{_share(found.win_interval)}, {found.ties} ties, "
-        f"{found.losses} losses{_share(found.loss_interval)} on {found.n} questions; sign test p = {found.p:.3f}"
+        f"{found.losses} losses{_share(found.loss_interval)} on {found.n} questions; sign test p = {found.p:.3f}, "
+        "questions taken for independent"
         for found in result.preferences
     ]
     for agreement in result.agreements:

@@ -227,7 +227,7 @@ class CompareConfig:
 
     Attributes:
         arms: Names of arms, see `hybrid.arms`; a section in place of a name describes another arm (`ArmConfig`).
-        limit: Questions drawn at random from the file; 0 takes all.
+        limit: Questions drawn at random from the file, the same ones with every seed; 0 takes all.
         max_new_tokens: Longest plain answer. With `prompt.answers: cited` a reply may have 4 tokens more for each of
             `prompt.k` passages, with `quoted` also 2 tokens for each of `prompt.quote_words`.
         batch_tokens: Prompt tokens of one batch.

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hybrid.artefacts import read_manifest
 from hybrid.models import load_tokenizer
 from hybrid.pairs.formats.export import read_pairs
 from hybrid.pairs.formats.load import load_examples
@@ -46,8 +45,8 @@ def plan_project(project: Project) -> Plan:
     shape = load_shape(project.model)
     stages_to_train = [name for name in project.stage_names if name.startswith("tune/")] or ["tune/hybrid"]
     adapters = [name.removeprefix("tune/") for name in stages_to_train]
-    workloads = count_workloads(project, adapters) if read_manifest(project.path("pairs")) else None
-    workloads = workloads or guess_workloads(project, adapters)
+    states = {state.stage: state.state for state in project.status()}
+    workloads = (count_workloads if states["pairs"] == "fresh" else guess_workloads)(project, adapters)
     plan = make_plan(
         project.config.model,
         shape,

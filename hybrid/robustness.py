@@ -20,6 +20,7 @@ from hybrid import rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
 from hybrid.artefacts import locked
 from hybrid.controls import DEPTH, by_document, distractor_hits, oracle_hits
+from hybrid.dependence import passage_groups
 from hybrid.errors import ConfigError, QuestionError
 from hybrid.eval.answers import contains, score_answer
 from hybrid.eval.clusters import clusters
@@ -118,6 +119,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
             shutil.rmtree(kept, ignore_errors=True)
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
+        groups = passage_groups([case.question for case in cases], retriever.index.chunks)
         scores = []
         for group in load_groups(arms):
             load = cache(partial(load_answerer, project, group[0]))
@@ -129,7 +131,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
                     probes = {case.question: probe for case in cases if (probe := condition.probe(case))}
                     if probes:
                         replies = ask(load, choice, probes, retriever, file, f"{arm.name}, {condition.name}")
-                        scores.append(score(arm.name, condition, probes, replies, metric, config.seed))
+                        scores.append(score(arm.name, condition, probes, replies, metric, config.seed, groups))
             del load
             gc.collect()
         result = Robustness(metric, len(cases), config.seed, tuple(scores))
@@ -214,9 +216,13 @@ def score(
     replies: Sequence[Reply],
     metric: str,
     seed: int,
+    labels: Mapping[str, str] | None = None,
 ) -> ConditionScore:
-    """Scores the replies of an arm under a condition; one that failed counts 0 and is no refusal."""
-    groups = clusters(list(probes))
+    """Scores the replies of an arm under a condition; one that failed counts 0 and is no refusal.
+
+    Questions are taken together by their label, or by their gold documents where there are no labels.
+    """
+    groups = clusters(list(probes), labels)
     refused = [float(reply.abstained and not reply.error) for reply in replies]
     values = refused
     if condition.wanted == "answer":

@@ -67,7 +67,8 @@ def test_the_best_arm_goes_out_with_the_baseline_and_comes_back(project: Project
     (found,) = result.preferences
     assert (found.first, found.second, found.wins, found.losses, found.n) == ("tuned", "rag", 6, 0, 6)
     assert describe(result).split("\n") == [
-        "tuned against rag: 6 wins (61% to 100%), 0 ties, 0 losses (0% to 39%) on 6 questions; sign test p = 0.031",
+        "tuned against rag: 6 wins (61% to 100%), 0 ties, 0 losses (0% to 39%) on 6 questions; sign test p = 0.031, "
+        "questions taken for independent",
         f"ada and bob agree on 100% of 6 items, Cohen's kappa {result.agreements[0].kappa:.2f}",
     ]
 

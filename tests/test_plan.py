@@ -188,6 +188,11 @@ def test_a_project_is_planned_before_and_after_its_pairs(toy_project: "Project",
     assert not (toy_project.folder / ".hybrid").exists()
 
 
+def test_pairs_that_are_stale_are_not_counted(finished_project: "Project") -> None:
+    fewer = type(finished_project).open(finished_project.folder, ["pairs.total=4"])
+    assert {(work.exact, work.pairs) for work in plan_project(fewer).workloads} == {(False, 4)}
+
+
 def test_the_command_prints_one_json_object(toy_project: "Project", hybrid_command: Callable[..., Any]) -> None:
     done = hybrid_command("plan", "--project", toy_project.folder, "--json")
     assert done.returncode == 0, done.stderr

@@ -55,6 +55,15 @@ def test_questions_about_one_document_are_worth_fewer() -> None:
     assert alone.refused_interval == wilson_interval(10, 20)
 
 
+def test_questions_about_one_manual_are_taken_together_by_their_labels() -> None:
+    replies = [Reply(f"q{n}", "every day" if n < 10 else "pineapple", False, (), (), 0.1) for n in range(20)]
+    manual, labels = _about(*["manual"] * 20), {f"q{n}": str(n // 2) for n in range(20)}
+    condition = Condition("x", "answer", lambda _: None)
+    without, found = (score("a", condition, manual, replies, "f1", 0, given) for given in (None, labels))
+    assert without.low == without.high
+    assert found.low < found.score < found.high
+
+
 @pytest.mark.parametrize(("wanted", "metric"), [("refuse", "f1"), ("answer", "em")])
 def test_shares_without_an_exception_are_not_certain(wanted: Literal["answer", "refuse"], metric: str) -> None:
     replies = [Reply(f"q{n}", "every day", wanted == "refuse", (), (), 0.1) for n in range(5)]

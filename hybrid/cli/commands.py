@@ -51,6 +51,8 @@ def compare(options: Namespace) -> None:
     """`hybrid compare`, on the project's questions or on a published set, with what goes beyond the report."""
     if bool(options.benchmark) != bool(options.path):
         raise ConfigError("--benchmark NAME and --path FOLDER belong together: the set, and where its copy is")
+    if options.fold and not options.benchmark:
+        raise ConfigError("--fold is a part of a published set; name it by --benchmark NAME --path FOLDER")
     if options.benchmark:
         project = create_benchmark(options.benchmark, options.path, options.project, options.set, fold=options.fold)
     else:

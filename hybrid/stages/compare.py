@@ -38,6 +38,9 @@ from hybrid.types import Hit, Pair, Question
 if TYPE_CHECKING:
     from hybrid.project import Project
 
+# Runs with other seeds are compared on the same questions.
+_SAMPLE_SEED = 0
+
 
 def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | None = None) -> Counts:
     """Answers the questions with every arm and writes the report.
@@ -51,7 +54,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
     assert project.questions is not None  # Project.compare refuses without one
     if asks_judge(config.compare):
         check_key(config.compare.judge)
-    questions = _sample(load_examples(project.questions, answered=True), config.compare.limit, config.seed)
+    questions = _sample(load_examples(project.questions, answered=True), config.compare.limit)
     index = Index.load(project.path("index"))
     groups = passage_groups(questions, index.chunks)
     arms = select_arms(config.compare.arms, functions or {})
@@ -135,11 +138,11 @@ def _load(project: Project, arm: Arm, function: Ask | None) -> Answerer:
     return FunctionAnswerer(function, project.config.prompt.refusal) if function else load_answerer(project, arm)
 
 
-def _sample(questions: list[Question], limit: int, seed: int) -> list[Question]:
-    """At most `limit` of the questions in their order, or all if it is 0."""
+def _sample(questions: list[Question], limit: int) -> list[Question]:
+    """At most `limit` of the questions in their order, or all if it is 0; the same whatever the project's seed."""
     if not 0 < limit < len(questions):
         return questions
-    chosen = set(Random(seed).sample(range(len(questions)), limit))
+    chosen = set(Random(_SAMPLE_SEED).sample(range(len(questions)), limit))
     return [question for number, question in enumerate(questions) if number in chosen]
 
 

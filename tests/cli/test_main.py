@@ -275,6 +275,7 @@ def test_a_question_without_its_field(
         (["run", "--set", "model=no-such-model"], 1, "model 'no-such-model' not found; tried:"),
         (["run", "--set", "documents=nowhere"], 1, "nowhere do not exist"),
         (["compare", "--set", "questions=null"], 1, "nothing to compare on: set `questions`"),
+        (["compare", "--fold", "1"], 2, "--fold is a part of a published set"),
         (["ask", "Who?"], 1, "has no index; run: hybrid index"),
         (["ask", "Who?", "--arm", "best"], 2, "unknown arm 'best'"),
         (["export", "."], 2, ". exists already"),

@@ -43,6 +43,12 @@ def test_every_item_shows_the_answers_of_the_arms_in_the_key() -> None:
         assert item.answer_b == ANSWERS[hidden.arm_b][row].strip()
 
 
+def test_a_rater_is_told_what_the_documents_do_not_answer() -> None:
+    questions = [Question("q0", "What did it cost?", answerable=False)]
+    sheet, _ = make_sheet(questions, {"rag": ["9 crowns"], "hybrid": ["No."]}, [("rag", "hybrid")], n=1, seed=0)
+    assert sheet.items[0].reference == "(The documents do not answer this question.)"
+
+
 def test_pairs_share_their_questions_and_same_answers_are_not_shown() -> None:
     sheet, key = sheet_and_key()
     shown = {pair: {i.question for i in key.items if {i.arm_a, i.arm_b} == set(pair)} for pair in PAIRS}

@@ -202,6 +202,19 @@ def test_only_what_changed_is_asked(finished_copy: Project, monkeypatch: pytest.
     assert seen["hybrid"] == 8 < seen["none"], "rag is asked on the training side, too"
 
 
+def test_every_seed_asks_the_same_questions(finished_copy: Project) -> None:
+    asked = []
+    for seed in (0, 3):
+        project = Project.open(finished_copy.folder, [f"seed={seed}", "compare.limit=4", "compare.arms=[rag]"])
+        work = open_work(project.store / "work" / "compare", f"seed {seed}")
+        (work / "result").mkdir(exist_ok=True)
+        compare.compare_arms(project, work)
+        report = json.loads((work / "result" / "report.json").read_text(encoding="utf-8"))
+        asked.append([question["id"] for question in report["questions"]])
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 4
+
+
 def test_replies_belong_to_what_decides_them(finished_copy: Project) -> None:
     def identity(name: str, *overrides: str, **settings: Any) -> dict[str, Any] | None:
         arms = json.dumps(["rag", "hybrid", {"name": "far", "model": "m", "base_url": "http://here/v1", **settings}])
