@@ -1,8 +1,20 @@
 """How measures, causes and verdicts are called and written in a report."""
 
+import math
 from typing import Literal, NamedTuple
 
 ALPHA = 0.05
+
+
+def duration(seconds: float) -> str:
+    """How long something takes, for people.
+
+    >>> duration(90), duration(1500), duration(160_000), duration(1e6)
+    ('90 s', '25 minutes', '44 hours', '12 days')
+    """
+    units = ((600, 1, "s"), (7200, 60, "minutes"), (172_800, 3600, "hours"), (math.inf, 86_400, "days"))
+    size, unit = next((size, unit) for most, size, unit in units if seconds < most)
+    return f"{seconds / size:.0f} {unit}"
 
 
 class Label(NamedTuple):

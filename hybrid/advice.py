@@ -13,6 +13,7 @@ from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
 from hybrid.eval.comparison import Comparison
 from hybrid.eval.constant import Constant, best_constant
+from hybrid.eval.labels import duration
 from hybrid.standings import POINTS, Standing, against, mean, over_constant, price, scored, stand, worth
 
 _ALPHA = 0.05
@@ -335,17 +336,13 @@ def _training(standing: Standing) -> list[str]:
     if standing.training_seconds is None:
         return ["It needs training, and again when the documents change much."]
     return [
-        f"It took {_duration(standing.training_seconds)} to train, and needs it again when the documents change much."
+        f"It took {duration(standing.training_seconds)} to train, and needs it again when the documents change much."
     ]
 
 
 def _spent(trained: Sequence[Standing]) -> str:
     spent = [s.training_seconds for s in trained if s.training_seconds is not None]
-    return f": {_duration(sum(spent))} of training bought nothing" if spent else ""
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} minutes"
+    return f": {duration(sum(spent))} of training bought nothing" if spent else ""
 
 
 def _questions(comparison: Comparison) -> str:

@@ -178,7 +178,7 @@ def make_plan(
         checkpointing=checkpointing,
         totals_mb=totals,
         seconds=sum(estimate_flops(shape, work, tune, checkpointing) for work in workloads) / machine.flops,
-        advice=(*advise(workloads, tune, memory.total, totals, machine), *choice.reasons),
+        advice=(*advise(workloads, tune, memory, totals, machine), *choice.reasons),
         choice=choice,
     )
 
@@ -232,10 +232,10 @@ def estimate_flops(shape: Shape, work: Workload, tune: TuneSettings, checkpointi
 
 
 def advise(
-    workloads: tuple[Workload, ...], tune: TuneSettings, total: float, totals: Mapping[str, float], machine: Machine
+    workloads: tuple[Workload, ...], tune: TuneSettings, memory: Memory, totals: Mapping[str, float], machine: Machine
 ) -> tuple[str, ...]:
     """Says in words whether and how to tune."""
-    room = HEADROOM * machine.free_mb
+    total, room = memory.total, HEADROOM * machine.free_mb
     pairs = max(work.pairs for work in workloads)
     advice = []
     if pairs < MIN_PAIRS:
@@ -247,7 +247,7 @@ def advise(
         advice.append(f"{tune.method} as configured fits: {total:.0f} of {machine.free_mb:.0f} MB free.")
     else:
         advice.append(f"{tune.method} as configured does not fit well: {total:.0f} of {machine.free_mb:.0f} MB free.")
-        advice.append(_way_out(totals, room))
+        advice.append(_way_out(totals, memory.base, room))
     fitting = [name for name in ("full", "lora", "qlora") if totals[name] <= room]
     if "lora" in fitting and tune.method == "qlora":
         advice.append(
@@ -257,9 +257,11 @@ def advise(
     return tuple(advice)
 
 
-def _way_out(totals: Mapping[str, float], room: float) -> str:
+def _way_out(totals: Mapping[str, float], weights: float, room: float) -> str:
     if totals["lora"] <= room:
         return f"Set tune.method=lora ({totals['lora']:.0f} MB)."
     if totals["qlora"] <= room:
         return f"Set tune.method=qlora and tune.weights=nf4 ({totals['qlora']:.0f} MB)."
+    if weights > room:
+        return f"The model's weights alone take {weights:.0f} MB: choose a smaller model."
     return "Lower tune.max_tokens, or choose a smaller model."

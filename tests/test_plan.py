@@ -164,6 +164,7 @@ def test_the_advice_follows_the_memory() -> None:
     assert "tune.method=lora" in " ".join(_plan(method="full", free=3000).advice)
     assert "tune.weights=nf4" in " ".join(_plan(method="lora", weights="nf4", free=1500).advice)
     assert "choose a smaller model" in " ".join(_plan(free=900).advice)
+    assert "The model's weights alone take 513 MB: choose a smaller model." in _plan(free=100).advice
     assert _plan(method="full").advice[0].startswith("full as configured fits")
 
 

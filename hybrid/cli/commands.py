@@ -16,6 +16,7 @@ from hybrid.benchmarks import create_benchmark
 from hybrid.blind import describe, judge_blind_sheet, write_blind_sheet
 from hybrid.config import apply_override
 from hybrid.errors import ConfigError, HybridError
+from hybrid.eval.labels import duration
 from hybrid.merge import merge as merge_projects
 from hybrid.plan import Plan
 from hybrid.project import Project, Report
@@ -278,7 +279,7 @@ def format_plan(plan: Plan) -> str:
     reading = f"; {memory.peak:.0f} MB while the model is read" if memory.loading else ""
     lines.append(f"memory   about {memory.total:.0f} MB ({parts}){reading}; {plan.machine.free_mb:.0f} MB are free")
     lines.append(
-        f"time     about {plan.seconds / 60:.1f} minutes at {plan.machine.flops / 1e9:.0f} GFLOP/s, measured just now"
+        f"time     about {duration(plan.seconds)} at {plan.machine.flops / 1e9:.0f} GFLOP/s, measured just now"
     )
     if plan.drafts:
         lines.insert(1, f"pairs    {plan.drafts}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hybrid.config import TeacherConfig
+from hybrid.eval.labels import duration
 from hybrid.pairs.prompting.dialogue import EXAMPLE_REPLY, ask
 from hybrid.pairs.prompting.generator import Messages
 from hybrid.types import Chunk
@@ -52,7 +53,7 @@ class DraftPlan:
 
         >>> print(DraftPlan("endpoint", 400, 20, 20, 14000, 6000, 0.05, 90.0))
         questions about 20 of 400 chunks by the teacher `endpoint`: 20 calls (at most twice as many with repairs), \
-about 14,000 prompt and 6,000 reply tokens, cost about 0.05, about 1.5 minutes
+about 14,000 prompt and 6,000 reply tokens, cost about 0.05, about 90 s
         """
         parts = []
         if self.calls:
@@ -61,7 +62,7 @@ about 14,000 prompt and 6,000 reply tokens, cost about 0.05, about 1.5 minutes
         if self.cost:
             parts.append(f"cost about {self.cost:.3g}")
         if self.missing and self.seconds is not None:
-            parts.append(f"about {self.seconds / 60:.1f} minutes")
+            parts.append(f"about {duration(self.seconds)}")
         said = ", ".join(parts) or ("all are drafted" if not self.missing else "nothing is known about its speed")
         return f"questions about {self.missing:,} of {self.chunks:,} chunks by the teacher `{self.teacher}`: {said}"
 
