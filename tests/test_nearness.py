@@ -13,6 +13,7 @@ from hybrid.nearness import is_too_far, nearest_cosine, refuse
 from hybrid.stages.findings import nearness_note
 from hybrid.stages.parts import project_retriever
 from hybrid.types import Chunk, Hit, Question
+from tests.conftest import Command
 
 
 def _hits(*cosines: float | None) -> list[Hit]:
@@ -79,6 +80,15 @@ def test_an_assistant_refuses_alike(finished_project: Project, monkeypatch: pyte
     for answer in (assistant.ask(question), assistant.cite(question, "".join(assistant.stream(question)))):
         assert (answer.text, answer.abstained, answer.citations) == (refusal, True, ())
     assert assistant.ask(question).hits
+
+
+def test_asking_prints_the_refusal_and_nothing_else(finished_project: Project, hybrid_command: Command) -> None:
+    done = hybrid_command(
+        "ask", "--project", finished_project.folder, "--set", "serve.min_cosine=1", "Where does the beacon stand?"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, finished_project.config.prompt.refusal)
+    assert "kernels" not in done.stderr, "no library advertises"
+    assert "question/s" not in done.stderr, "no bar over nothing"
 
 
 def test_the_nearest_of_all_retrieved_decides_though_one_is_shown(finished_project: Project) -> None:

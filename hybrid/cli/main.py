@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong use. `--debug` shows the tracebac
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -86,6 +87,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a package that Hybrid does not need
 
 
 def _parser() -> argparse.ArgumentParser:
