@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hybrid.eval.comparison import Comparison, Reply
-from hybrid.eval.grounding import auroc
+from hybrid.eval.grounding import auroc, auroc_interval
 from hybrid.eval.resampling import Array
 
 Rows: TypeAlias = npt.NDArray[np.bool_]
 
 _FOLDS = 10
+_DIGITS = 4
 _LEAST = 10  # questions of either sort
 
 
@@ -35,14 +36,18 @@ class Nearness(NamedTuple):
 
     Attributes:
         auroc: Chance that an unanswerable question lies farther from its nearest passage than an answerable one.
+        auroc_low: Lower end of its 95 % interval, by group.
+        auroc_high: Upper end.
         best: The least cosine with the highest F1 of refusals on all questions.
         f1: F1 of refusals where each question is judged by the best cosine of questions of other groups.
         refused: Share of the unanswerable questions that are refused that way.
         over_refused: Share of the answerable ones.
-        curve: Every least cosine that makes a difference, from none refused to all.
+        curve: The least cosines that make a difference, from none refused to all, to four decimals.
     """
 
     auroc: float
+    auroc_low: float
+    auroc_high: float
     best: float
     f1: float
     refused: float
@@ -59,9 +64,11 @@ def nearness(comparison: Comparison) -> Nearness | None:
     answerable = np.array([question.answerable for question in comparison.questions], dtype=np.bool_)
     if known is None or min(answerable.sum(), (~answerable).sum()) < _LEAST:
         return None
+    ranked = (~answerable).tolist(), (-known).tolist()
     refused = _judged_by_others(known, answerable, comparison.groups, comparison.seed)
     return Nearness(
-        auroc((~answerable).tolist(), (-known).tolist()),
+        auroc(*ranked),
+        *auroc_interval(*ranked, list(map(str, comparison.groups)), seed=comparison.seed),
         _best(known, answerable),
         _f1(refused, answerable),
         float(refused[~answerable].mean()),
@@ -82,9 +89,10 @@ def _curve(cosines: Array, answerable: Rows) -> Iterator[NearnessPoint]:
 
 
 def _leasts(cosines: Array) -> Array:
-    """The values between cosines that occur, with one that refuses nothing and one that refuses everything."""
+    """Values between the cosines that occur, as a setting holds and a report prints them, from none refused to all."""
     values = np.unique(cosines)
-    return np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, np.nextafter(values[-1:], np.inf)])
+    between = np.round((values[:-1] + values[1:]) / 2, _DIGITS)
+    return np.unique(np.clip(np.concatenate([[0.0], between, [1.0]]), 0.0, 1.0))
 
 
 def _best(cosines: Array, answerable: Rows) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid.errors import EvaluationError
 from hybrid.eval.figures import comparisons, over_seeds
 from hybrid.eval.labels import ALPHA, label
 from hybrid.eval.merge import Report, common_arms
@@ -35,19 +36,22 @@ def seed_data(
         controls: Arms that nobody can build, which the verdict leaves out.
 
     Raises:
-        EvaluationError: The seeds have no question in common.
+        EvaluationError: The seeds have no question in common, or none that has the deciding metric.
     """
     arms = common_arms(reports)
     seeds = by_seed(list(reports.values()), arms)
     effects = merge_seeds(seeds, groups)
     metric, baseline = seeds[0]["metric"], seeds[0]["baseline"]
+    common = [own[metric].questions for own in effects.values() if metric in own]
+    if not common:
+        raise EvaluationError(f"no question that all seeds were asked has the deciding metric {metric!r}")
     data = {
         "title": title,
         "metric": metric,
         "baseline": baseline,
         "facts": dict(facts),
         "seeds": [report["seed"] for report in seeds],
-        "questions": max(own[metric].questions for own in effects.values()),
+        "questions": max(common),
         "asked": len({record["id"] for report in reports.values() for record in report["questions"]}),
         "effects": _adjusted(effects),
         "comparisons": [comparison_part(name, report) for name, report in reports.items()],
@@ -103,19 +107,25 @@ def _verdict(data: Mapping[str, Any], controls: Collection[str]) -> str:
     known = {arm: own[metric] for arm, own in data["effects"].items() if arm not in controls and metric in own}
     if not known:
         return f"Only {baseline} ran, beside arms that nobody can build; there is nothing to decide."
-    ahead = [arm for arm, own in known.items() if own["mean"] > 0 and own["p_holm"] < ALPHA]
+    # Adjusted for the arms that could be chosen, as in the verdict of a comparison.
+    p_values = dict(zip(known, holm([own["p"] for own in known.values()]), strict=True))
+    ahead = [arm for arm, own in known.items() if own["mean"] > 0 and p_values[arm] < ALPHA]
     best = max(ahead or known, key=lambda arm: known[arm]["mean"])
     about = f"over {count} seeds and {data['questions']} questions"
-    lead = (
-        f"{best} is ahead of {baseline} {about}"
-        if ahead
-        else f"Not enough evidence {about} that any arm is ahead of {baseline}; {best} comes closest"
-    )
+    if ahead:
+        lead = f"{best} is ahead of {baseline} {about}"
+    elif all(own["high"] < 0 for own in known.values()):
+        lead = f"Every arm is behind {baseline} {about}; {best} comes closest"
+    else:
+        lead = f"Not enough evidence {about} that any arm is ahead of {baseline}; {best} comes closest"
     own = known[best]
+    p = "p < 0.001" if p_values[best] < 0.001 else f"p = {p_values[best]:.3f}"
     by_seed_ = ", ".join(f"{value:+.3f}" for value in own["per_seed"])
     choices = ", ".join(f"{part['name']}: {part['choice'] or 'none'}" for part in data["comparisons"])
     return (
         f"{lead}: {label(metric).name} {own['mean']:+.3f} (95% interval {own['low']:+.3f} to {own['high']:+.3f}, "
-        f"p = {own['p_holm']:.3f}{f', adjusted for {len(known)} arms' if len(known) > 1 else ''}).\n\n"
-        f"By seed: {by_seed_}. By themselves the comparisons choose: {choices}."
+        f"{p}{f', adjusted for {len(known)} arms' if len(known) > 1 else ''}).\n\n"
+        f"By seed: {by_seed_}. By themselves the comparisons choose: {choices}.\n\n"
+        f"This goes by {label(metric).name} alone; compare.weights, and what one answer to every question would score, "
+        "count in the verdict of each comparison."
     )

@@ -36,7 +36,7 @@ def merge(projects: Sequence[Project], folder: Path) -> Report:
 
     Projects that asked different questions give one report of all questions (report.html and its like). Where questions
     were asked with several seeds, the seed is a factor: seeds.html and its like tell the differences over questions and
-    seeds. What decides beside the answers, such as the weights of the verdict, is taken from the first project.
+    seeds. The weights of the verdict on parts are those of the first project; that on seeds has none.
 
     Args:
         projects: Projects that asked other questions, such as the folds of a benchmark, or the same with other seeds.
@@ -137,11 +137,10 @@ def _chunks(projects: Sequence[Project]) -> list[Chunk]:
 
 
 def _cost(run: ArmRun, reports: Reports) -> ArmCost:
-    """Tokens and time of all replies, the most memory, the mean time of a training, and the mean price."""
+    """Tokens and time of all replies, the most memory, the mean time of a training, and the mean price by question."""
     known = [cost for report in reports.values() for cost in report["costs"] if cost["arm"] == run.name]
-    memory, training, prices = (
-        [cost[name] for cost in known if cost[name] is not None]
-        for name in ("peak_memory_mb", "training_seconds", "price")
+    memory, training = (
+        [cost[name] for cost in known if cost[name] is not None] for name in ("peak_memory_mb", "training_seconds")
     )
     cost = arm_cost(
         run.name,
@@ -151,7 +150,11 @@ def _cost(run: ArmRun, reports: Reports) -> ArmCost:
         price_hour=0.0,
         endpoint=None,
     )
-    return dataclasses.replace(cost, price=fmean(prices) if prices and len(prices) == len(known) else None)
+    prices = [cost["price"] for cost in known]
+    if None in prices:
+        return cost
+    counts = [len(report["questions"]) for report in reports.values()]
+    return dataclasses.replace(cost, price=fmean(prices, counts))
 
 
 def _facts(reports: Reports, questions: Sequence[Question]) -> dict[str, str]:
@@ -169,6 +172,12 @@ def _notes(projects: Sequence[Project], reports: Reports) -> list[str]:
     notes = [
         f"Put together from {len(reports)} comparisons, each with adapters of its own: {parts}. What these learned "
         "from may overlap, which intervals do not know."
+    ]
+    notes += [
+        f"{name}: its comparison is out of date ({status.reason}); its answers are those of then."
+        for name, project in zip(reports, projects, strict=True)
+        for status in project.status()
+        if status.stage == "compare" and status.state != "fresh"
     ]
     if differing := _differing(projects):
         notes.append(f"The hybrid.yaml of these projects differ in {', '.join(differing)}.")

@@ -119,7 +119,7 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
             shutil.rmtree(kept, ignore_errors=True)
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
-        groups = passage_groups([case.question for case in cases], retriever.index.chunks)
+        groups = passage_groups(questions, retriever.index.chunks)  # as the comparison does, whatever the sample
         scores = []
         for group in load_groups(arms):
             load = cache(partial(load_answerer, project, group[0]))

@@ -93,6 +93,43 @@ def test_the_verdict_is_about_other_seeds(part: Make, tmp_path: Path, right: Seq
     assert not (tmp_path / "merged" / "report.html").exists()
 
 
+def test_controls_do_not_count_in_the_verdict_over_seeds(part: Make, tmp_path: Path) -> None:
+    projects = [part(f"seed{seed}", seed=seed) for seed in range(3)]
+    for project in projects:
+        _answer(project, range(12))
+        data = project.report().data
+        named = [arm for arm in data["arms"] if arm["name"] in {"rag", "hybrid"}]
+        oracle = {**named[1], "name": "rag_oracle"}
+        for question in data["questions"]:
+            question["replies"]["rag_oracle"] = question["replies"]["hybrid"]
+        _write(project, {**data, "arms": [*named, oracle]})
+    report = merge(projects, tmp_path / "merged")
+    effects = {arm: own["f1"] for arm, own in report.data["effects"].items()}
+    assert effects["hybrid"]["p_holm"] == pytest.approx(2 * effects["hybrid"]["p"])
+    assert report.verdict.startswith("hybrid is ahead of rag")
+    assert "adjusted" not in report.verdict, "one arm could be chosen"
+
+
+def test_seeds_without_the_deciding_metric_are_refused(part: Make, tmp_path: Path) -> None:
+    projects = [part(f"seed{seed}", seed=seed) for seed in range(2)]
+    for project in projects:
+        data = project.report().data
+        _write(
+            project, {**data, "questions": [question for question in data["questions"] if not question["answerable"]]}
+        )
+    with pytest.raises(EvaluationError, match="no question that all seeds were asked has the deciding metric"):
+        merge(projects, tmp_path / "merged")
+
+
+def test_a_comparison_that_is_out_of_date_is_named(part: Make, tmp_path: Path) -> None:
+    projects = [part("first", slice(5)), part("second", slice(5, None))]
+    stale = Project.open(projects[1].folder, ["compare.max_new_tokens=7"])
+    notes = merge([projects[0], stale], tmp_path / "merged").data["notes"]
+    assert [note for note in notes if "out of date" in note] == [
+        "second: its comparison is out of date (changed: compare settings); its answers are those of then."
+    ]
+
+
 def test_folds_of_several_seeds_are_folds_within_each_seed(part: Make, tmp_path: Path) -> None:
     projects = [
         part(f"seed{seed}-{name}", questions, seed)
@@ -120,12 +157,12 @@ def test_notes_of_every_comparison_are_kept(part: Make, tmp_path: Path) -> None:
 
 
 def test_prices_are_those_of_the_reports(part: Make, tmp_path: Path) -> None:
-    projects = [part("first", slice(4)), part("second", slice(4, None))]
+    projects = [part("first", slice(2)), part("second", slice(2, None))]
     for project, price in zip(projects, (1.0, 3.0), strict=True):
         data = project.report().data
         _write(project, {**data, "costs": [{**cost, "price": price} for cost in data["costs"]]})
     for order in (projects, projects[::-1]):
-        assert {cost["price"] for cost in merge(order, tmp_path / "merged").data["costs"]} == {2.0}
+        assert {cost["price"] for cost in merge(order, tmp_path / "merged").data["costs"]} == {2.5}
 
 
 def test_what_does_not_go_together_is_refused(part: Make, tmp_path: Path, finished_project: Project) -> None:

@@ -62,6 +62,9 @@ def test_a_comparison_refuses_what_lies_too_far(finished_copy: Project, monkeypa
                 assert reply["documents"] == old["replies"][arm]["documents"]
                 assert reply["tokens_out"] == 0
     assert sum(question["replies"]["rag"]["tokens_out"] == 0 for question in after["questions"]) == 4
+    assert after["facts"]["Refused unasked"].startswith("below a cosine of 0.")
+    assert any("refused 4 of 8 questions in the name of the arms with retrieval" in note for note in after["notes"])
+    assert "Refused unasked" not in before["facts"]
 
 
 def test_a_function_is_asked_everything(finished_copy: Project) -> None:
@@ -113,6 +116,7 @@ def _comparison(near: float, far: float) -> Comparison:
 
 def test_the_note_proposes_a_value_where_one_helps() -> None:
     note = nearness_note(_comparison(0.8, 0.4))
-    assert "AUROC of 1.00. serve.min_cosine=0.60 would refuse" in note
+    assert "AUROC of 1.00 (1.00 to 1.00). serve.min_cosine=0.6 would refuse" in note
     assert "refuses 100% of the unanswerable and 0% of the answerable ones (refusal F1 1.000)" in note
-    assert "no serve.min_cosine does better than refusing every question" in nearness_note(_comparison(0.4, 0.8))
+    assert "do not set serve.min_cosine by it" in nearness_note(_comparison(0.4, 0.8))
+    assert "do not set serve.min_cosine by it" in nearness_note(_comparison(0.4, 0.4))

@@ -19,6 +19,8 @@ from hybrid.types import Question
 if TYPE_CHECKING:
     from hybrid.project import Project
 
+_CHANCE = 0.5
+
 
 def report_facts(project: Project, index: Index, questions: Sequence[Question]) -> dict[str, str]:
     """What was compared, in the order to show."""
@@ -35,6 +37,8 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
         "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
         "Seed": str(config.seed),
     }
+    if config.serve.min_cosine:
+        facts["Refused unasked"] = f"below a cosine of {config.serve.min_cosine:g}"
     for adapter in ("tuned", "hybrid"):
         manifest = read_manifest(project.path(f"tune/{adapter}"))
         if manifest and f"tune/{adapter}" in project.stage_names:
@@ -93,14 +97,31 @@ def nearness_note(comparison: Comparison) -> str:
         return ""
     told = (
         "The cosine of a question and its nearest passage tells unanswerable questions from others with an AUROC of "
-        f"{found.auroc:.2f}"
+        f"{found.auroc:.2f} ({found.auroc_low:.2f} to {found.auroc_high:.2f})"
     )
+    if found.auroc_low <= _CHANCE:
+        return f"{told}, which may be chance: do not set serve.min_cosine by it."
     if found.f1 <= _refusing_all(comparison):
         return f"{told}; no serve.min_cosine does better than refusing every question."
     return (
-        f"{told}. serve.min_cosine={found.best:.2f} would refuse what lies below it without asking a model; a value "
+        f"{told}. serve.min_cosine={found.best:.4g} would refuse what lies below it without asking a model; a value "
         f"that is chosen so on other questions refuses {found.refused:.0%} of the unanswerable and "
-        f"{found.over_refused:.0%} of the answerable ones (refusal F1 {found.f1:.3f})."
+        f"{found.over_refused:.0%} of the answerable ones (refusal F1 {found.f1:.3f}). On these questions themselves "
+        "it would look better than it is."
+    )
+
+
+def unasked_note(comparison: Comparison, min_cosine: float) -> str:
+    """How many questions a least cosine refused without asking; empty where there is none."""
+    if not min_cosine:
+        return ""
+    runs = ([reply.cosine for reply in run.replies] for run in comparison.runs)
+    nearest = next((cosines for cosines in runs if set(cosines) != {None}), [])
+    count = sum(cosine is not None and cosine < min_cosine for cosine in nearest)
+    return (
+        f"serve.min_cosine={min_cosine:g} refused {count} of {len(nearest)} questions in the name of the arms with "
+        "retrieval, without asking them. If that value was chosen on these very questions, these arms look better than "
+        "they are."
     )
 
 

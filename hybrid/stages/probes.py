@@ -78,7 +78,7 @@ def gold_log_probs(
         return token_log_probs(answerer.model, samples, batch_tokens=answerer.batch_tokens)
 
     keys = [
-        fingerprint(reply=reply_key(question, found), gold=question.answers[:1])
+        fingerprint(reply=reply_key(question, found), gold=question.answers[:1] if question.answerable else None)
         for question, found in zip(questions, hits, strict=True)
     ]
     return _once(file, keys, ask)

@@ -43,6 +43,7 @@ def test_the_curve_and_its_best_point_are_those_of_scikit_learn(cosines: list[fl
     assert found.curve[-1][1:] == (1.0, 1.0)
     x, y = ([point[column] for point in found.curve] for column in (2, 1))
     assert np.trapezoid(y, x) == pytest.approx(found.auroc)
+    assert found.auroc_low <= found.auroc <= found.auroc_high
     best = max(f1_score(positive, near < least) for least in np.linspace(0, 1, 201))
     assert f1_score(positive, near < found.best) == pytest.approx(best)
 
@@ -57,6 +58,16 @@ def test_questions_are_judged_by_others() -> None:
     refused = cosines < found.best
     assert found.f1 <= f1_score(~answerable, refused)
     assert (found.refused, found.over_refused) != (refused[~answerable].mean(), refused[answerable].mean())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=20, max_size=30))
+def test_every_value_can_be_set(cosines: list[float]) -> None:
+    found = nearness(_comparison(cosines, [place % 2 == 0 for place in range(20)] + [True] * (len(cosines) - 20)))
+    assert found
+    for least in (found.best, *(point.cosine for point in found.curve)):
+        assert 0 <= least <= 1
+        assert least == round(least, 4), "what is measured is what is printed"
 
 
 def test_questions_about_one_document_are_judged_together() -> None:

@@ -81,7 +81,7 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
     data = json.loads(text, parse_constant=refuse)
     assert set(data) == {
         *("arms", "baseline", "metric", "verdict", "decision", "facts", "notes", "costs", "clusters", "failures"),
-        *("title", "slices", "confidence", "k", "seed", "questions"),
+        *("title", "slices", "confidence", "nearness", "k", "seed", "questions"),
     }
     assert set(data["arms"][0]) == {
         *("name", "description", "n", "em", "f1", "rouge_l", "contains", "recall_at_k", "abstained"),

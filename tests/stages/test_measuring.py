@@ -276,6 +276,22 @@ def test_likelihoods_are_asked_for_once(finished_copy: Project, monkeypatch: pyt
             assert reply["further"].get("gold_nll") == known[question["id"]][arm]["further"].get("gold_nll")
 
 
+def test_a_question_that_is_not_answerable_any_more_has_no_likelihood(finished_copy: Project) -> None:
+    project = _open(finished_copy, "compare.perplexity=true", "compare.arms=[rag]")
+    project.compare()
+    before = project.report().data
+    changed = next(question for question in before["questions"] if question["answerable"])["question"]
+    assert project.questions is not None
+    records = [json.loads(line) for line in project.questions.read_text(encoding="utf-8").splitlines()]
+    for record in records:
+        record.setdefault("answerable", True)
+        if record["question"] == changed:
+            record["answerable"] = False
+    project.questions.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    project.compare()
+    assert project.report().data["perplexity"]["rag"]["n"] == before["perplexity"]["rag"]["n"] - 1
+
+
 def test_another_gold_answer_is_asked_for(finished_copy: Project) -> None:
     project = _open(finished_copy, "compare.perplexity=true", "compare.arms=[rag]")
     project.compare()
