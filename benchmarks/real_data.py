@@ -57,7 +57,7 @@ def main() -> None:
         ),
         "seconds": round(time.perf_counter() - started),
         "stage_seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
-        "peak_memory_mb": max(stage.get("peak_memory_mb", 0) for stage in stages),
+        "peak_memory_mb": round(max(stage.get("peak_memory_mb", 0) for stage in stages)),
         "split": _split(projects),
         **{key: compared.data[key] for key in ("arms", "costs", "verdict", "facts", "notes")},
     }
