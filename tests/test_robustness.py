@@ -126,3 +126,12 @@ def test_the_suite_runs_on_a_project_and_goes_on(finished_copy: Project, monkeyp
     assert run_robustness(project, ["rag", "hybrid"], sample=3) == result
     with pytest.raises(AssertionError, match="answered again"):
         run_robustness(project, ["rag", "hybrid"], sample=3, force=True)
+
+
+def test_the_sample_does_not_decide_how_questions_are_grouped(
+    finished_copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped: list[int] = []
+    monkeypatch.setattr("hybrid.robustness.passage_groups", lambda questions, chunks: grouped.append(len(questions)))
+    assert run_robustness(finished_copy, ["rag"], 2).questions == 2
+    assert grouped == [len(finished_copy.report().data["questions"])]
