@@ -81,6 +81,11 @@ def write_files(data: Mapping[str, Any], folder: Path, passages: Mapping[str, st
         "report.csv": csv_sheet(data),
         "report.html": html_page(data, passages),
     }
+    write_pages(pages, folder)
+
+
+def write_pages(pages: Mapping[str, str], folder: Path) -> None:
+    """Writes texts by their file names, each in place of what is there once it is whole."""
     for name, text in pages.items():
         part = folder / f"{name}.part"
         # A model may emit half of a surrogate pair, which UTF-8 cannot hold.

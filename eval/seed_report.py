@@ -10,6 +10,7 @@ from hybrid.eval.figures import comparisons, over_seeds
 from hybrid.eval.labels import ALPHA, label
 from hybrid.eval.merge import Report, common_arms
 from hybrid.eval.pages import paragraphs, render
+from hybrid.eval.report import write_pages
 from hybrid.eval.seeds import SeedEffect, by_seed, merge_seeds
 from hybrid.eval.statistics import holm
 
@@ -73,10 +74,7 @@ def write_seeds(data: Mapping[str, Any], folder: Path) -> None:
         "figures": [over_seeds(data), *comparisons(data)],
     }
     pages = {"seeds.json": text, **{name: render(template, **values) for name, template in _PAGES.items()}}
-    for name, page in pages.items():
-        part = folder / f"{name}.part"
-        part.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        part.replace(folder / name)
+    write_pages(pages, folder)
 
 
 def _adjusted(effects: Mapping[str, Mapping[str, SeedEffect]]) -> dict[str, dict[str, dict[str, Any]]]:
