@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.answers import AnswerScore, score_answer
@@ -55,6 +55,18 @@ class Reply:
     raw: str = ""
     confidence: float | None = None
     cosine: float | None = None
+
+
+def restore_reply(values: Mapping[str, Any]) -> Reply:
+    """A reply from what `asdict` made of it, by way of JSON.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is missing, unknown, or of another form.
+    """
+    documents, contexts = (tuple(values[name]) for name in ("documents", "contexts"))
+    citations = tuple(Citation(**citation) for citation in values["citations"])
+    return Reply(**{**values, "documents": documents, "contexts": contexts, "citations": citations})
 
 
 @dataclass(frozen=True, slots=True)

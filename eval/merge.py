@@ -11,10 +11,10 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from hybrid.errors import EvaluationError
-from hybrid.eval.comparison import ArmRun, Reply
+from hybrid.eval.comparison import ArmRun, Reply, restore_reply
 from hybrid.eval.further import further_measure
 from hybrid.eval.measures import Measure
-from hybrid.types import Citation, Question
+from hybrid.types import Question
 
 Report = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ def check_fit(reports: Mapping[str, Report]) -> None:
         except (AttributeError, KeyError, TypeError) as error:
             raise EvaluationError(
                 f"{name}: its report.json is damaged or of an older version ({error!r}); "
-                f"to make it anew, run: hybrid compare --force"
+                "to make it anew, run: hybrid compare --force"
             ) from error
     for key in _ALIKE:
         _check_alike(key, {name: report[key] for name, report in reports.items()})
@@ -184,9 +184,7 @@ def _run(arm: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> ArmRun
 
 def _reply(id_: str, record: Mapping[str, Any]) -> Reply:
     values = {field.name: record[field.name] for field in fields(Reply) if field.name in record}
-    values |= {name: tuple(values[name]) for name in ("documents", "contexts")}
-    values["citations"] = tuple(Citation(**citation) for citation in values["citations"])
-    return Reply(id_, **values)
+    return restore_reply({"question_id": id_, **values})
 
 
 def _differing(reports: Sequence[Report]) -> set[str]:

@@ -125,8 +125,8 @@ def report_data(
         "clusters": {**count_clusters(comparison.groups)._asdict(), "by": comparison.grouped_by},
         "failures": [_failures(own) for own in failures],
         "slices": [_slice(part) for part in slices(comparison, texts)],
-        "confidence": [_selective(own) for own in selective(comparison)],
-        "nearness": _nearness(nearness(comparison)),
+        "confidence": [_with_curve(own) for own in selective(comparison)],
+        "nearness": _with_curve(near) if (near := nearness(comparison)) else None,
         **(parts or {}),
         "k": comparison.k,
         "seed": comparison.seed,
@@ -189,12 +189,8 @@ def _split(split: Split) -> dict[str, Any]:
     }
 
 
-def _selective(own: Selective) -> dict[str, Any]:
+def _with_curve(own: Selective | Nearness) -> dict[str, Any]:
     return {**own._asdict(), "curve": [point._asdict() for point in own.curve]}
-
-
-def _nearness(own: Nearness | None) -> dict[str, Any] | None:
-    return {**own._asdict(), "curve": [point._asdict() for point in own.curve]} if own else None
 
 
 def _slice(part: Slice) -> dict[str, Any]:

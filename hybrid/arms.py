@@ -85,6 +85,11 @@ def controls(arms: Iterable[Arm | ArmConfig]) -> set[str]:
     return {arm.name for arm in arms if arm.context in {"oracle", "distractors"}}
 
 
+def known_controls(entries: Iterable[str | ArmConfig]) -> set[str]:
+    """Names of all arms that nobody can build, those that sections of `compare.arms` describe among them."""
+    return controls([*ARMS.values(), *(entry for entry in entries if isinstance(entry, ArmConfig))])
+
+
 def select_arms(entries: Sequence[str | ArmConfig], functions: Iterable[str] = ()) -> list[Arm]:
     """Returns the arms that `compare.arms` lists, and one for every Python function by its name.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, read_answer
 from hybrid.errors import ConfigError
-from hybrid.nearness import is_too_far, refuse
+from hybrid.nearness import is_too_far, refusals
 from hybrid.types import Answer, Hit, Question
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ class Assistant:
         hits = self._retrieve(questions)
         searching = (time.perf_counter() - started) / len(questions)
         asked = [Question(str(n), question) for n, question in enumerate(questions)]
-        refused = {
-            question.id: refuse(question, found, self.choice.k, self.runner.prompt.refusal)
-            for question, found in zip(asked, hits, strict=True)
-            if is_too_far(found, self.min_cosine)
-        }
+        refused = refusals(asked, hits, self.min_cosine, k=self.choice.k, refusal=self.runner.prompt.refusal)
         replies = self.runner.answer(asked, hits, self.choice, label="answering", done=refused, record=lambda _: None)
         return [_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True)]
 

@@ -11,8 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid.arms import ARMS, controls
-from hybrid.config import ArmConfig
+from hybrid.arms import known_controls
 from hybrid.errors import EvaluationError
 from hybrid.eval.blind import make_sheet, read_key, write_sheet
 from hybrid.eval.ratings import HumanResult, judge_ratings, read_ratings, sheet_of
@@ -49,8 +48,7 @@ def write_blind_sheet(project: Project, n: int, pairs: Sequence[tuple[str, str]]
     answers = {
         arm["name"]: [values["replies"][arm["name"]]["text"] for values in data["questions"]] for arm in data["arms"]
     }
-    named = [arm for arm in project.config.compare.arms if isinstance(arm, ArmConfig)]
-    chosen = pairs or [_best_pair(data, controls([*ARMS.values(), *named]))]
+    chosen = pairs or [_best_pair(data, known_controls(project.config.compare.arms))]
     sheet, key = make_sheet(questions, answers, chosen, n=n, seed=project.config.seed)
     folder = project.folder / "blind"
     title = f"{project.folder.name}: which answer is better?"

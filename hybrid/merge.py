@@ -13,8 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from hybrid import advice
-from hybrid.arms import ARMS, controls, select_arms
-from hybrid.config import ArmConfig
+from hybrid.arms import known_controls, select_arms
 from hybrid.costs import ArmCost, arm_cost
 from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.errors import ConfigError, EvaluationError
@@ -62,8 +61,7 @@ def merge(projects: Sequence[Project], folder: Path) -> Report:
     facts = _facts(reports, list(asked.values()))
     title = f"{', '.join(names)}: which way answers best?"
     if is_repeated(reports):
-        named = [arm for arm in projects[0].config.compare.arms if isinstance(arm, ArmConfig)]
-        unbuildable = controls([*ARMS.values(), *named])
+        unbuildable = known_controls(projects[0].config.compare.arms)
         data = seed_data(reports, title=title, facts=facts, notes=notes, groups=groups, controls=unbuildable)
         write_seeds(data, folder)
         return Report(json.loads(json.dumps(data)), folder)

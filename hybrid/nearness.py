@@ -33,3 +33,14 @@ def refuse(question: Question, hits: Sequence[Hit], k: int, refusal: str) -> Rep
         contexts=tuple(hit.chunk.id for hit in hits[:k]),
         seconds=0.0,
     )
+
+
+def refusals(
+    questions: Sequence[Question], hits: Sequence[Sequence[Hit]], min_cosine: float, *, k: int, refusal: str
+) -> dict[str, Reply]:
+    """The replies to those questions that are too far from all of their hits, by question id; see `refuse`."""
+    return {
+        question.id: refuse(question, found, k, refusal)
+        for question, found in zip(questions, hits, strict=True)
+        if is_too_far(found, min_cosine)
+    }

@@ -45,8 +45,7 @@ def plan_project(project: Project) -> Plan:
     shape = load_shape(project.model)
     stages_to_train = [name for name in project.stage_names if name.startswith("tune/")] or ["tune/hybrid"]
     adapters = [name.removeprefix("tune/") for name in stages_to_train]
-    states = {state.stage: state.state for state in project.status()}
-    workloads = (count_workloads if states["pairs"] == "fresh" else guess_workloads)(project, adapters)
+    workloads = (count_workloads if _is_fresh(project, "pairs") else guess_workloads)(project, adapters)
     plan = make_plan(
         project.config.model,
         shape,
@@ -63,8 +62,7 @@ def plan_teacher(project: Project) -> DraftPlan | None:
     if project.own_pairs:
         return None
     config = project.config
-    index = {state.stage: state.state for state in project.status()}["index"]
-    if index == "fresh":
+    if _is_fresh(project, "index"):
         chunks = list(Index.load(project.path("index")).chunks)
     else:
         chunker = Chunker(project.embedder, config.index.chunk_tokens, config.index.overlap_tokens)
@@ -75,6 +73,10 @@ def plan_teacher(project: Project) -> DraftPlan | None:
     if not missing.missing:
         return missing
     return plan_drafts(config, project.folder, drafts, chunks, measure_speed(config, project.folder, chunks))
+
+
+def _is_fresh(project: Project, stage: str) -> bool:
+    return any(status.stage == stage and status.state == "fresh" for status in project.status())
 
 
 def count_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:

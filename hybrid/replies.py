@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from hybrid.arms import Answerer, PromptChoice
 from hybrid.artefacts import fingerprint, is_forced
 from hybrid.costs import peak_memory_mb, reset_peak_memory
-from hybrid.eval.comparison import Reply
+from hybrid.eval.comparison import Reply, restore_reply
 from hybrid.journal import append_journal, read_journal
-from hybrid.types import Citation, Hit, Question
+from hybrid.types import Hit, Question
 
 _VERSION = 1  # raised when prompts are rendered or replies are read in another way
 
@@ -89,11 +89,7 @@ def append_replies(file: Path, kept: Mapping[str, Kept]) -> None:
 
 
 def _restored(record: Mapping[str, Any]) -> tuple[str, Kept]:
-    values = record["reply"]
-    documents, contexts = (tuple(values[name]) for name in ("documents", "contexts"))
-    citations = tuple(Citation(**citation) for citation in values["citations"])
-    reply = Reply(**{**values, "documents": documents, "contexts": contexts, "citations": citations})
-    return record["key"], Kept(reply, record["memory"])
+    return record["key"], Kept(restore_reply(record["reply"]), record["memory"])
 
 
 def answer_once(

@@ -13,7 +13,7 @@ from hybrid.artefacts import read_manifest
 from hybrid.controls import DEPTH, by_document, contexts
 from hybrid.costs import ArmCost, arm_cost
 from hybrid.eval.comparison import ArmRun
-from hybrid.nearness import is_too_far, nearest_cosine, refuse
+from hybrid.nearness import nearest_cosine, refusals
 from hybrid.replies import Answers, answer_once
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
@@ -125,13 +125,9 @@ def _ask(
     file: Path | None,
 ) -> Answers:
     """The replies to all questions, where the settings do not refuse them unasked; a function sees to that itself."""
-    prompt, is_function = project.config.prompt, arm.outside and not arm.other
+    is_function = arm.outside and not arm.other
     floor = project.config.serve.min_cosine if arm.context == "retrieved" and not is_function else 0.0
-    refused = {
-        question.id: refuse(question, found, choice.k, prompt.refusal)
-        for question, found in zip(questions, shown, strict=True)
-        if is_too_far(found, floor)
-    }
+    refused = refusals(questions, shown, floor, k=choice.k, refusal=project.config.prompt.refusal)
     places = [place for place, question in enumerate(questions) if question.id not in refused]
     asked, hits = [questions[place] for place in places], [shown[place] for place in places]
     replies, memory = answer_once(load, asked, hits, choice, label=f"arm {arm.name}", file=file)

@@ -27,7 +27,7 @@ from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
 from hybrid.stages.answering import answer, load_groups, search
-from hybrid.stages.findings import report_facts, report_notes, report_parts, unasked_note
+from hybrid.stages.findings import report_facts, report_notes, report_parts
 from hybrid.stages.measuring import Outcome, asks_judge, measure, perplexities
 from hybrid.stages.parts import project_embedder
 from hybrid.stages.probes import general_log_probs, weights_of
@@ -74,8 +74,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
     )
     costs = {name: answered[name].cost for name in order}
     decision = advice.decide(comparison, config.compare.weights, costs, {arm.name: arm for arm in arms})
-    unasked = unasked_note(comparison, config.serve.min_cosine)
-    notes = [*report_notes(outcome.choices, comparison, index), *([unasked] if unasked else [])]
+    notes = report_notes(outcome.choices, comparison, index, config.serve.min_cosine)
     notes += [*dependence_notes(questions, groups), *findings.notes]
     write_report(
         comparison,

@@ -62,7 +62,9 @@ def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str,
     }
 
 
-def report_notes(choices: Sequence[PromptChoice], comparison: Comparison, index: Index) -> list[str]:
+def report_notes(
+    choices: Sequence[PromptChoice], comparison: Comparison, index: Index, min_cosine: float = 0.0
+) -> list[str]:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
     failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
     prompts = _prompts(choices, comparison.metric)
@@ -73,6 +75,7 @@ def report_notes(choices: Sequence[PromptChoice], comparison: Comparison, index:
         _refusing(comparison),
         nearness_note(comparison),
         _missing_gold(comparison, index),
+        _unasked(comparison, min_cosine),
     ]
     return [note for note in notes if note]
 
@@ -111,7 +114,7 @@ def nearness_note(comparison: Comparison) -> str:
     )
 
 
-def unasked_note(comparison: Comparison, min_cosine: float) -> str:
+def _unasked(comparison: Comparison, min_cosine: float) -> str:
     """How many questions a least cosine refused without asking; empty where there is none."""
     if not min_cosine:
         return ""
