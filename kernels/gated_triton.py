@@ -75,7 +75,15 @@ def forward_triton(gate: Tensor, up: Tensor, kind: Activation) -> Tensor:
     block = min(BLOCK, triton.next_power_of_2(columns))
     if rows:
         _forward[(rows, triton.cdiv(columns, block))](
-            gate_MI, up_MI, h, columns, gate_MI.stride(0), up_MI.stride(0), KIND=kind, BLOCK=block
+            gate_MI,
+            up_MI,
+            h,
+            columns,
+            gate_MI.stride(0),
+            up_MI.stride(0),
+            KIND=kind,
+            BLOCK=block,
+            enable_fp_fusion=True,
         )
     return h
 
@@ -88,7 +96,13 @@ def backward_triton(dh: Tensor, gate: Tensor, up: Tensor, kind: Activation, dgat
     block = min(BLOCK, triton.next_power_of_2(columns))
     if rows:
         _backward[(rows, triton.cdiv(columns, block))](
-            *inputs, *outputs, columns, *(x.stride(0) for x in (*inputs, *outputs)), KIND=kind, BLOCK=block
+            *inputs,
+            *outputs,
+            columns,
+            *(x.stride(0) for x in (*inputs, *outputs)),
+            KIND=kind,
+            BLOCK=block,
+            enable_fp_fusion=True,
         )
 
 

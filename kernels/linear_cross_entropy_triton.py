@@ -54,5 +54,6 @@ def softmax_gradient_triton_(logits_CV: Tensor, targets_C: Tensor, weights_C: Te
             logits_CV.stride(0),
             BLOCK=block,
             num_warps=8,
+            enable_fp_fusion=True,
         )
     return losses_C

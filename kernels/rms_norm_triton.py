@@ -108,8 +108,8 @@ def forward_triton(x: Tensor, residual: Tensor | None, weight_H: Tensor, eps: fl
     inverse = torch.empty((*x.shape[:-1], 1), dtype=torch.float32, device=x.device)
     rows, columns = x_MH.shape
     if rows:
-        tile = _tile(columns)
-        _forward[(triton.cdiv(rows, tile["ROWS"]),)](
+        launch = _launch(columns)
+        _forward[(triton.cdiv(rows, launch["ROWS"]),)](
             x_MH,
             residual_MH,
             weight_H.expand(columns).contiguous(),
@@ -123,7 +123,7 @@ def forward_triton(x: Tensor, residual: Tensor | None, weight_H: Tensor, eps: fl
             residual_MH.stride(0),
             ADD=residual is not None,
             PLUS_ONE=plus_one,
-            **tile,
+            **launch,
         )
     return Normalised(normed, total, inverse)
 
@@ -142,8 +142,8 @@ def backward_triton(
     dtotal_MH = dnormed_MH if dtotal is None else _rows(dtotal)
     dx = torch.empty(total.shape, dtype=total.dtype, device=total.device)
     rows, columns = total_MH.shape
-    tile = _tile(columns)
-    programs = triton.cdiv(rows, tile["ROWS"])
+    launch = _launch(columns)
+    programs = triton.cdiv(rows, launch["ROWS"])
     if needs_weight:
         programs = min(programs, PROGRAMS)
     partials_PH = torch.empty((programs if needs_weight else 0, columns), dtype=torch.float32, device=total.device)
@@ -164,7 +164,7 @@ def backward_triton(
             ADD=dtotal is not None,
             PLUS_ONE=plus_one,
             WEIGHT=needs_weight,
-            **tile,
+            **launch,
         )
     return dx, partials_PH.sum(0).to(weight_H.dtype) if needs_weight else None
 
@@ -175,7 +175,8 @@ def _rows(x: Tensor) -> Tensor:
     return x_MH if x_MH.stride(1) == 1 else x_MH.contiguous()
 
 
-def _tile(columns: int) -> dict[str, int]:
+def _launch(columns: int) -> dict[str, int | bool]:
     block = triton.next_power_of_2(columns)
     rows = max(1, TILE // block)
-    return {"ROWS": rows, "BLOCK": block, "num_warps": min(16, rows * block // 512)}
+    warps = min(16, rows * block // 512)
+    return {"ROWS": rows, "BLOCK": block, "num_warps": warps, "enable_fp_fusion": True}

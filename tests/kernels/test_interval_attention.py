@@ -1,6 +1,5 @@
 """The same tests run by Triton's interpreter in test_interpreter.py, where float32 and float16 take the kernels."""
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -405,53 +404,6 @@ def test_flex_equals_separate_samples(changes: dict[str, Any]) -> None:
     q = q[:, :, predicting(row)] if case.subset else q
     out = flex_interval_attention(q, k, v, plan_flex(plan(case, row)), 0.25, window=case.window, softcap=case.softcap)
     assert errors([out], [expected])[0] < 1e-6
-
-
-# compiled kernels
-
-
-class Hopper:
-    """What Triton asks a driver in order to compile without a GPU."""
-
-    def get_current_target(self) -> Any:
-        return importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return -1
-
-    def get_current_stream(self, device: int) -> int:
-        return device
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Makes launches compile for sm_90 instead, and collects what comes out."""
-    runtime = pytest.importorskip("triton.runtime")
-    kernels = importlib.import_module("hybrid.kernels.interval_attention_triton")
-    found: list[Any] = []
-    for name in ("_forward", "_backward_q", "_backward_kv"):
-        run = getattr(kernels, name).run
-        monkeypatch.setattr(
-            getattr(kernels, name), "run", lambda *a, run=run, **k: found.append(run(*a, **{**k, "warmup": True}))
-        )
-    monkeypatch.setattr(runtime.driver, "_active", Hopper())
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
-@pytest.mark.parametrize(("dim", "softcap"), [(64, None), (80, 30.0), (128, None), (256, 50.0)])
-def test_kernels_compile_for_hopper(compiled: list[Any], dim: int, softcap: float | None) -> None:
-    kernels = importlib.import_module("hybrid.kernels.interval_attention_triton")
-    case = Case([(500, (30, 40))], dim, (4, 2), None)
-    row = layout(case.trees)
-    q, k, v, dout = (x.contiguous() for x in inputs(case, row, torch.bfloat16))
-    out, lse = kernels.forward_triton(q, k, v, plan(case, row), 0.1, softcap)
-    kernels.backward_triton(q, k, v, out, lse, dout, plan(case, row), 0.1, softcap)
-    assert len(compiled) == 3
-    for kernel in compiled:
-        assert kernel.metadata.shared <= 227 * 1024
-        assert "wgmma.mma_async" in kernel.asm["ptx"]
 
 
 # on a GPU
