@@ -1,11 +1,10 @@
 """The scripts in benchmarks/: their tables and JSON, what they say without a GPU, and small real runs on a CPU."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -19,22 +18,6 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 Row = dict[str, Any]
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU prints")
-
-
-@pytest.fixture(scope="module")
-def load() -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a script; the scripts import each other by the folder they lie in."""
-
-    def script(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield script
 
 
 def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
