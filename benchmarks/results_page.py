@@ -3,7 +3,8 @@
     python benchmarks/results_page.py
 
 A table stands between `<!-- NAME: measure, measure … -->` and `<!-- end -->` and is replaced by that of NAME.json: one
-row an arm, its measures, and the paired difference of the first measure to rag.
+row an arm, its measures, and the paired difference of the first measure to rag; over several seeds the differences of
+all measures, and those of the first seed by seed.
 """
 
 import json
@@ -41,7 +42,8 @@ def render(page: str, results: Path = RESULTS) -> str:
     def block(found: re.Match[str]) -> str:
         result = json.loads((results / f"{found['name']}.json").read_text(encoding="utf-8"))
         measures = [name.strip() for name in found["measures"].split(",")]
-        return f"{found['head']}{describe(found['name'], result)}\n\n{table(result, measures)}\n{found['end']}"
+        made = seed_table(result, measures) if "effects" in result else table(result, measures)
+        return f"{found['head']}{describe(found['name'], result)}\n\n{made}\n{found['end']}"
 
     made, tables = _BLOCK.subn(block, page)
     if 2 * tables != page.count("<!--"):
@@ -83,6 +85,18 @@ def table(result: Mapping[str, Any], measures: Sequence[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def seed_table(result: Mapping[str, Any], measures: Sequence[str]) -> str:
+    """The differences of the arms over seeds in Markdown."""
+    names = [label(measure).name for measure in measures]
+    baseline = result["baseline"]
+    heads = ["arm", *[f"{name} against {baseline}" for name in names], f"{names[0]}, seed by seed"]
+    lines = [heads, ["---"] * len(heads)]
+    for arm, effects in result["effects"].items():
+        by_seed = ", ".join(f"{value:+.3f}" for value in effects[measures[0]]["per_seed"])
+        lines.append([f"`{arm}`", *[_told(effects[name]["mean"], effects[name]) for name in measures], by_seed])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _title(arm: Mapping[str, Any]) -> str:
     return f"`{arm['name']}`"
 
@@ -98,8 +112,12 @@ def _difference(arm: Mapping[str, Any], measure: str) -> str:
         return "baseline"
     if (found := arm["versus"].get(measure)) is None:
         return "–"
+    return _told(found["difference"], found)
+
+
+def _told(difference: float, found: Mapping[str, Any]) -> str:
     p = "p < .001" if found["p_holm"] < 0.001 else f"p = {found['p_holm']:.3f}"
-    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}), {p}"
+    return f"{difference:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}), {p}"
 
 
 if __name__ == "__main__":

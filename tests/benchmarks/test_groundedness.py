@@ -1,26 +1,17 @@
 """benchmarks/groundedness.py: groups of claims, samples, and a run on three tiny sets."""
 
 import argparse
-import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("benchmark_groundedness", BENCHMARKS / "groundedness.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec.loader.exec_module(module)
-        yield module
+@pytest.fixture
+def script(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("groundedness")
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """benchmarks/results_page.py: the tables of docs/results.md are those of the results."""
 
-import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,15 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("benchmark_results_page", ROOT / "benchmarks" / "results_page.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        spec.loader.exec_module(module)
-        yield module
+@pytest.fixture
+def script(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("results_page")
 
 
 @pytest.fixture
@@ -75,6 +68,18 @@ def test_folds_are_told_one_by_one(script: ModuleType, result: dict[str, Any]) -
     assert "3,006 questions to learn from, 1,551 put aside, of which 150 were asked" in script.describe("set", result)
     folds = {**result, "split": {"train": [3006, 2900], "test": [1551, 1600]}}
     assert "3,006 and 2,900 questions to learn from, 1,551 and 1,600 put aside" in script.describe("set", folds)
+
+
+def test_over_seeds_there_are_differences_alone(script: ModuleType, tmp_path: Path, result: dict[str, Any]) -> None:
+    f1 = {"mean": 0.3, "low": 0.2, "high": 0.4, "p_holm": 0.012, "per_seed": [0.25, 0.35]}
+    em = {"mean": -0.1, "low": -0.2, "high": 0.0, "p_holm": 0.0001, "per_seed": [-0.1, -0.1]}
+    seeds = {**result, "baseline": "rag", "effects": {"hybrid": {"f1": f1, "em": em}}}
+    (tmp_path / "set.json").write_text(json.dumps(seeds))
+    made = script.render("<!-- set: f1, em -->\n<!-- end -->", tmp_path).splitlines()
+    assert made[-4] == "| arm | Token F1 against rag | Exact match against rag | Token F1, seed by seed |"
+    assert made[-2] == (
+        "| `hybrid` | +0.300 (+0.200 to +0.400), p = 0.012 | -0.100 (-0.200 to +0.000), p < .001 | +0.250, +0.350 |"
+    )
 
 
 def test_a_result_that_is_not_there(script: ModuleType, tmp_path: Path) -> None:

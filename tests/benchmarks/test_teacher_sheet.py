@@ -1,25 +1,16 @@
 """benchmarks/teacher_sheet.py: the funnel's shares, the reader's verdicts, and what of a set is published."""
 
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("benchmark_teacher_sheet", BENCHMARKS / "teacher_sheet.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        spec.loader.exec_module(module)
-        yield module
+@pytest.fixture
+def script(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("teacher_sheet")
 
 
 def test_a_limit_on_the_number_of_pairs_is_no_gate(script: ModuleType) -> None:
