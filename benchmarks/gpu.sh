@@ -4,6 +4,7 @@
 #   sh benchmarks/gpu.sh tests   [WHEELS [options of pytest]]       a minute or two
 #   sh benchmarks/gpu.sh kernels [WHEELS [options of kernels.py]]   five minutes with all peers
 #   sh benchmarks/gpu.sh tuning  [WHEELS [options of tuning.py]]    nine minutes; run it again to go on
+#   sh benchmarks/gpu.sh tiles   [WHEELS [options of attention_tiles.py]]  two minutes: which tiles attention should take
 #   sh benchmarks/gpu.sh all     [WHEELS]                           one after the other
 #   sh benchmarks/gpu.sh brief   [WHEELS]                           tests, and what the targets name: within nine minutes
 #
@@ -20,7 +21,7 @@
 # $RESULTS names another folder for what is written, $PYTHON another interpreter.
 set -eu
 
-stage=${1:?usage: sh benchmarks/gpu.sh tests|kernels|tuning|all|brief [WHEELS [options]]}
+stage=${1:?usage: sh benchmarks/gpu.sh tests|kernels|tuning|tiles|all|brief [WHEELS [options]]}
 shift
 wheels=${1:-}
 [ $# -eq 0 ] || shift
@@ -57,6 +58,8 @@ tuning() {
         --runs "$results/tuning-cuda.runs.jsonl" "$@" >"$results/tuning-cuda.json"
 }
 
+tiles() { "$python" "$root/benchmarks/attention_tiles.py" --json "$@" >"$results/attention_tiles-cuda.json"; }
+
 # A failed test must not cost the figures: it is told at the end.
 brief() {
     failed=0
@@ -68,7 +71,7 @@ brief() {
 }
 
 case $stage in
-    tests | kernels | tuning) "$stage" "$@" ;;
+    tests | kernels | tuning | tiles) "$stage" "$@" ;;
     all)
         tests
         kernels
@@ -76,7 +79,7 @@ case $stage in
         ;;
     brief) brief ;;
     *)
-        echo "unknown stage $stage: tests, kernels, tuning, all or brief" >&2
+        echo "unknown stage $stage: tests, kernels, tuning, tiles, all or brief" >&2
         exit 2
         ;;
 esac

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from importlib import import_module
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid.kernels.interval_attention import plan_intervals
+from hybrid.kernels.interval_attention import Tile, choose_blocks, choose_tiles, plan_intervals
 from hybrid.kernels.nf4 import NestedScale
 
 pytest.importorskip("triton")
@@ -43,6 +44,31 @@ def test_memory_has_more_to_do_than_the_processors(script: ModuleType) -> None:
     for row in rows:
         assert row["per_element"] < row["allowed"]
         assert row["spill_bytes"] == 0
+
+
+def test_tiles_are_compared_with_the_chosen_one(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = load("attention_tiles")
+    tree = tiles.Tree(3600, 200, 8, 4, 2, 64)
+    now, other = choose_tiles(64, 2, SHARED_BYTES), Tile(64, 32, 4, 2)
+    monkeypatch.setattr(tiles, "candidates", lambda *_: [now.query, other, Tile(128, 64, 8, 20)])
+    monkeypatch.setattr(tiles.torch.cuda, "is_available", lambda: False)
+    rows = list(tiles.sweep(tree, "query"))
+    assert [Tile(*(row[name] for name in Tile._fields)) for row in rows] == [now.query, other]
+    assert {row["kernel"] for row in rows} == {"attention backward_q"}
+    assert {row["milliseconds"] for row in rows} == {None}
+    assert rows[1]["registers"] < rows[0]["registers"]
+    assert triton_side("interval_attention").choose_tiles is choose_tiles
+
+
+def test_candidates_fit_the_plan(load: Callable[[str], ModuleType]) -> None:
+    tiles = load("attention_tiles")
+    for dim, part in product((64, 128, 256), tiles.PARTS):
+        blocks, found = choose_blocks(dim), list(tiles.candidates(dim, part))
+        assert found
+        assert all(tile.rows <= blocks.query for tile in found)
+        assert all(tile.keys <= (blocks.key if part == "key" else blocks.step) for tile in found)
 
 
 @pytest.mark.slow
