@@ -63,9 +63,10 @@ def main() -> None:
 
 def read(folder: Path) -> list[Item]:
     """The questions with their abstracts."""
-    lines = {name: (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("corpus", "qa")}
-    texts = {document["_id"]: document["text"] for document in map(json.loads, lines["corpus"])}
-    asked = map(json.loads, lines["qa"])
+    with (folder / "corpus.jsonl").open(encoding="utf-8") as lines:
+        texts = {document["_id"]: document["text"] for document in map(json.loads, lines)}
+    with (folder / "qa.jsonl").open(encoding="utf-8") as lines:
+        asked = [json.loads(line) for line in lines]
     return [Item(one["question"], texts[one["gold"][0]], one["long_answer"], one["final"]) for one in asked]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -163,6 +164,10 @@ def create_benchmark(name: str, path: Path, folder: Path, overrides: Sequence[st
     parts = split(items, benchmark.share, _SPLIT_SEED, fold)
     if not parts.train or not parts.test:
         raise QuestionError(f"{path}: {len(items)} questions cannot be split by group; fold {fold} has too few groups")
+    wanted = round(benchmark.share * len(items))
+    if 2 * len(parts.test) < wanted:
+        told = f"fold {fold} of {path} holds what was left, {len(parts.test)} of the {wanted} questions of a whole one"
+        warnings.warn(f"{told}; a comparison on so few shows little", stacklevel=2)
     folder.mkdir(parents=True, exist_ok=True)
     for part, side in (("train", parts.train), ("test", parts.test)):
         write_questions(folder / f"{part}.jsonl", [item.question for item in side])

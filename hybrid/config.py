@@ -117,7 +117,7 @@ class PairsConfig:
             `endpoint` an OpenAI-compatible server.
         teacher_model: The model that is asked.
         total: Most pairs kept; drawn in turns over clusters of chunks, documents and chunks.
-        per_chunk: Most pairs about one chunk; 0 sets no limit.
+        per_chunk: Most pairs about one chunk alone; 0 sets no limit. Those that need two chunks come on top.
         questions_per_context: Most answerable questions that share a context; a quarter more may join it as absent.
         context_chunks: Most chunks of a training context. With more than `prompt.k`, each question that shares it finds
             the `prompt.k` chunks of its own retrieval in it; otherwise (0) contexts have `prompt.k` chunks, and all

@@ -124,6 +124,8 @@ def test_a_beir_folder_becomes_a_project_and_is_opened_again(tmp_path: Path) -> 
         create_benchmark("beir", path, tmp_path / "second")
     with pytest.raises(QuestionError, match="fold 4 has too few groups"):
         create_benchmark("beir", path, tmp_path / "fifth", fold=4)
+    with pytest.warns(UserWarning, match="fold 3 of .* holds what was left, 1 of the 3 questions"):
+        create_benchmark("beir", path, tmp_path / "fourth", fold=3)
     with pytest.raises(ConfigError, match="fold is -1; folds are counted from 0"):
         create_benchmark("beir", path, tmp_path / "none", fold=-1)
     for setting in ("questions=mine.jsonl", "pairs.file=mine.jsonl", "seed=abc", "pairs=5"):
