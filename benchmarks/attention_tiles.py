@@ -1,15 +1,18 @@
 """Which tiles suit the attention kernels: the compiler's report of each, and on a GPU the time of the pass it serves.
 
-    python benchmarks/attention_tiles.py --head-dim 128 --json > tiles.json
+    python benchmarks/attention_tiles.py --head-dims 64 128 --json > tiles.json
 
 One of the three tiles of `choose_tiles` is changed at a time; the first row of each kernel has the tiles that are
-chosen now. What does not fit into shared memory is left out. `ms` is the median of the forward pass for tiles of the
+chosen now. What does not fit into the shared memory of
+a Hopper GPU is left out. `ms` is the median of the forward pass for tiles of the
 forward kernel, else of the backward pass, over one tree of 3,600 tokens and eight branches of 200 in bf16; without a
 GPU it is not measured, and the other columns say what a compiler for Hopper makes of the tile (`kernel_code.py`).
 The table goes to stderr; with `--json` one object goes to stdout.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,9 +21,8 @@ from itertools import product
 import report
 import torch
 from kernel_attention import Tree
-from kernel_case import Draw
+from kernel_case import Draw, seconds
 from kernel_code import Launch, describe
-from kernels import seconds
 from report import Column, Row
 
 from hybrid.kernels import interval_attention_triton as kernels
@@ -30,6 +32,7 @@ SHARED_BYTES = 227 * 1024
 REPEATS = 20
 PARTS = ("forward", "query", "key")
 COLUMNS = (
+    Column("heads of", "head_dim"),
     Column("kernel", "part"),
     Column("rows", "rows"),
     Column("keys", "keys"),
@@ -45,15 +48,15 @@ COLUMNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--head-dim", type=int, default=128)
+    parser.add_argument("--head-dims", type=int, nargs="+", default=[128])
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--key-heads", type=int, default=8)
     parser.add_argument("--kernels", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--json", action="store_true", help="print the result on stdout")
     options = parser.parse_args()
-    tree = Tree(3600, 200, 8, options.heads, options.key_heads, options.head_dim)
-    rows = [row for part in options.kernels for row in sweep(tree, part)]
-    command = f"python benchmarks/attention_tiles.py --head-dim {options.head_dim}"
+    trees = [Tree(3600, 200, 8, options.heads, options.key_heads, dim) for dim in options.head_dims]
+    rows = [row for tree, part in product(trees, options.kernels) for row in sweep(tree, part)]
+    command = f"python benchmarks/{shlex.join(['attention_tiles.py', *sys.argv[1:]])}"
     result = {**report.header(command, report.installed(("torch", "triton"))), "rows": rows}
     report.show(report.table(COLUMNS, rows), result, as_json=options.json)
 
@@ -69,7 +72,7 @@ def sweep(tree: Tree, part: str) -> Iterator[Row]:
                 continue
             step = _pass(tree, part, "cuda") if torch.cuda.is_available() else None
             milliseconds = 1e3 * seconds(step, "cuda", REPEATS) if step else None
-        yield {**row, "part": part, **tile._asdict(), "milliseconds": milliseconds}
+        yield {**row, "head_dim": tree.dim, "part": part, **tile._asdict(), "milliseconds": milliseconds}
 
 
 def candidates(head_dim: int, part: str) -> Iterator[Tile]:

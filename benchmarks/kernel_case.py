@@ -1,6 +1,9 @@
 """What a case of kernels.py is: a kernel on inputs of one size, beside plain torch and the peers, and its floor."""
 
+import statistics
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -93,3 +96,26 @@ def trained(function: Callable[..., Any], draw_slopes: Callable[[Tensors], list[
         return step
 
     return build
+
+
+def seconds(step: Callable[[], object], device: str, repeats: int) -> float:
+    """Median time of a step after some that do not count."""
+    for _ in range(max(1, repeats // 5)):
+        step()
+    if device == "cpu":
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - started)
+        return statistics.median(times)
+    cache = torch.empty(2**30, dtype=torch.uint8, device=device)
+    event: Any = partial(torch.cuda.Event, enable_timing=True)
+    events = [(event(), event()) for _ in range(repeats)]
+    for start, end in events:  # queued without waiting: while it clears the cache, the host launches the step
+        cache.zero_()
+        start.record()
+        step()
+        end.record()
+    torch.cuda.synchronize()
+    return float(statistics.median(start.elapsed_time(end) for start, end in events)) / 1e3

@@ -2,9 +2,10 @@
 
     python benchmarks/kernel_code.py --json > kernel_code.json
 
-Kernels are compiled in bf16 for sm_90 at the shapes of Llama 8B and SmolLM2-135M. `spill` are the bytes of registers
-that a thread keeps in memory, `shared` the KiB of a program. `serial` says that ptxas lets the tensor cores wait for
-each product. `per element` are the instructions of one result, where a kernel has no loop, and `allowed` those for
+Kernels are compiled in bf16 for sm_90 at the shapes of Llama 8B and SmolLM2-135M. `spill` are the bytes that a thread
+keeps in memory for want of registers, `shared` the KiB of a program. `serial` says that the code waits after each
+asynchronous matrix product, as ptxas makes it where it cannot keep several in flight; other versions of Triton bring
+another ptxas. `per element` are the instructions of one result, where a kernel has no loop, and `allowed` those for
 which an H200 has time while memory moves the bytes of that result: 132 multiprocessors issue 4 instructions for 32
 lanes each in every one of 1.8e9 cycles a second, and memory moves 4.3e12 bytes (measured), which makes 7 a byte. The
 table goes to stderr; with `--json` one object goes to stdout.
@@ -33,7 +34,7 @@ from hybrid.kernels.interval_attention import plan_intervals
 from hybrid.kernels.linear_cross_entropy_triton import softmax_gradient_triton_
 from hybrid.kernels.nf4 import NestedScale
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 INSTRUCTIONS_PER_BYTE = 132 * 4 * 32 * 1.8e9 / 4.3e12
 COLUMNS = (
     Column("kernel", "kernel"),
@@ -82,7 +83,7 @@ class Hopper:
 def compile_only() -> Iterator[list[Compiled]]:
     """Inside, launches of Triton kernels compile for sm_90 instead of running; yields what they compile to."""
     run, driver, compiled = JITFunction.run, triton.runtime.driver, list[Compiled]()
-    before = driver._active
+    before = dict(vars(driver))  # without a GPU some versions of Triton refuse to read the active one
 
     def compile_for_hopper(*values: object, warmup: bool, grid: tuple[int, ...], **settings: object) -> None:
         binary = run(*values, grid=grid, warmup=True, **settings)
@@ -93,7 +94,8 @@ def compile_only() -> Iterator[list[Compiled]]:
     try:
         yield compiled
     finally:
-        JITFunction.run, driver._active = run, before
+        JITFunction.run = run
+        vars(driver).update(before)
 
 
 def main() -> None:
@@ -114,31 +116,30 @@ def describe(launch: Launch) -> list[Row]:
 
 
 def _row(launch: Launch, threads: int, binary: Any) -> Row:  # noqa: ANN401
-    with tempfile.TemporaryDirectory() as folder:
-        ptx, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        ptx.write_text(binary.asm["ptx"])
-        cubin.write_bytes(binary.asm["cubin"])
-        said = _tool("ptxas-blackwell", "-v", "--gpu-name=sm_90a", str(ptx), "-o", str(Path(folder, "again.cubin")))
-        code = _tool("cuobjdump", "-sass", str(cubin))
-    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP)", code, re.MULTILINE))
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(binary.asm["cubin"])
+        cubin.flush()
+        code, used = _cuobjdump("-sass", cubin.name), _cuobjdump("-res-usage", cubin.name)
+    # The padding behind the end is no instruction.
+    operations = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?(?!NOP)(\w+)", code, re.MULTILINE)
+    waits = len(re.findall(r"WARPGROUP\.DEPBAR", code))
     row = {
         "kernel": f"{launch.kernel} {binary.metadata.name.strip('_')}",
         "shape": launch.shape,
-        "registers": int(re.findall(r"Used (\d+) registers", said)[0]),
-        "spill_bytes": int(re.findall(r"(\d+) bytes spill stores", said)[0]),
+        "registers": int(re.findall(r"REG:(\d+)", used)[0]),
+        "spill_bytes": int(re.findall(r"STACK:(\d+)", used)[0]),
         "shared_kib": binary.metadata.shared / 1024,
-        "instructions": instructions,
-        "serialised": "yes" if "are serialized" in said else "no",
+        "instructions": len(operations),
+        "serialised": "yes" if 0 < operations.count("HGMMA") <= waits else "no",
     }
     if launch.bytes_per_element is not None:
-        row["per_element"] = round(instructions * threads / launch.elements, 1)
+        row["per_element"] = round(len(operations) * threads / launch.elements, 1)
         row["allowed"] = round(INSTRUCTIONS_PER_BYTE * launch.bytes_per_element, 1)
     return row
 
 
-def _tool(name: str, *arguments: str) -> str:
-    done = subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+def _cuobjdump(*arguments: str) -> str:
+    return subprocess.run([CUOBJDUMP, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def _elementwise() -> Iterator[Launch]:

@@ -17,14 +17,12 @@ The table goes to stderr; with `--json` one object goes to stdout.
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import report
 from processes import print_figures, run_child
@@ -99,7 +97,7 @@ def cases(device: str, sizes: "Sizes") -> list["Case"]:
 def measure_case(case: "Case", system: str, device: str, repeats: int) -> Row:
     """Error, time and memory of a system in a case."""
     import torch
-    from kernel_case import Draw
+    from kernel_case import Draw, seconds
 
     dtype, wider = (torch.bfloat16, torch.float32) if device == "cuda" else (torch.float32, torch.float64)
     exact = case.systems["torch"](tuple(map(partial(widen, dtype=wider), case.inputs(Draw(device, dtype)))))()
@@ -127,35 +125,10 @@ def relative_error(found: "Tensors", exact: "Tensors") -> float | None:
     return max(float((x.to(y.dtype) - y).norm() / y.norm()) for x, y in zip(found, exact, strict=True))
 
 
-def seconds(step: Callable[[], object], device: str, repeats: int) -> float:
-    """Median time of a step after some that do not count."""
-    for _ in range(max(1, repeats // 5)):
-        step()
-    if device == "cpu":
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
-    import torch
-
-    cache = torch.empty(2**30, dtype=torch.uint8, device=device)
-    event: Any = partial(torch.cuda.Event, enable_timing=True)
-    events = [(event(), event()) for _ in range(repeats)]
-    for start, end in events:  # queued without waiting: while it clears the cache, the host launches the step
-        cache.zero_()
-        start.record()
-        step()
-        end.record()
-    torch.cuda.synchronize()
-    return float(statistics.median(start.elapsed_time(end) for start, end in events)) / 1e3
-
-
 def roofline(device: str, repeats: int) -> Row:
     """Bytes a second of a large copy, read and written, and operations a second of a large matrix product."""
     import torch
-    from kernel_case import Draw
+    from kernel_case import Draw, seconds
 
     dtype, copied, width = (torch.bfloat16, 2**30, 8192) if device == "cuda" else (torch.float32, 2**26, 1024)
     source = torch.randint(256, (copied,), dtype=torch.uint8, device=device)

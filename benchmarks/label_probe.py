@@ -4,9 +4,9 @@
 
 A logistic regression learns the label of half of the questions and is asked for the other half, as often as there are
 splits: from words, from sentence embeddings, and from the hidden states of the language model just before it answers.
-Shown is the accuracy of the best of five strengths of regularisation, chosen after the fact, so it flatters. The
-conclusion of an abstract is not among the documents; it tells what one could do who draws it without fault. The table
-goes to stderr, the figures to benchmarks/results/.
+Shown is the accuracy of the best of five strengths of regularisation, chosen after the fact, and features are scaled
+by all texts, so it flatters. The conclusion of an abstract is not among the documents; it tells what one could do who
+draws it without fault. The table goes to stderr, the figures to benchmarks/results/.
 """
 
 import argparse

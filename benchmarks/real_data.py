@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0, each learns and answers with")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
     options = parser.parse_args()
+    if options.seeds > 1 and any(setting.startswith("seed=") for setting in options.set):
+        parser.error("--seeds counts the seeds itself; leave out --set seed=")
 
     runs = list(product(range(options.seeds), range(options.folds)))
     projects, stages, seconds = [], [], Counter[str]()

@@ -92,8 +92,10 @@ def seed_table(result: Mapping[str, Any], measures: Sequence[str]) -> str:
     heads = ["arm", *[f"{name} against {baseline}" for name in names], f"{names[0]}, seed by seed"]
     lines = [heads, ["---"] * len(heads)]
     for arm, effects in result["effects"].items():
-        by_seed = ", ".join(f"{value:+.3f}" for value in effects[measures[0]]["per_seed"])
-        lines.append([f"`{arm}`", *[_told(effects[name]["mean"], effects[name]) for name in measures], by_seed])
+        first = effects.get(measures[0], {"per_seed": []})
+        by_seed = ", ".join(f"{value:+.3f}" for value in first["per_seed"])
+        told = [_told(effects[name]["mean"], effects[name]) if name in effects else "–" for name in measures]
+        lines.append([f"`{arm}`", *told, by_seed])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -48,7 +48,7 @@ def dequantize_nf4(
         packed: uint8 with (elements + 1) // 2 entries, of any shape.
         code_16: float32 [16] values of the 4-bit codes.
         scale: Quantised scales, or float32 scales, one per block.
-        blocksize: Weights per block.
+        blocksize: Weights per block, an even number.
         shape: Shape of the weight; its last pair is half used if the number of elements is odd.
         dtype: float32, float16 or bfloat16; rounded once, at the end.
         out: Written and returned instead of a new tensor; of that shape and dtype, its rows strided if it has two axes.

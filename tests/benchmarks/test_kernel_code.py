@@ -32,18 +32,11 @@ def triton_side(name: str) -> Any:
 
 
 def test_memory_has_more_to_do_than_the_processors(script: ModuleType) -> None:
-    """At the shapes of an 8B model, where time is spent."""
-    launches = [launch for launch in script._elementwise() if launch.shape.startswith(("4096 x", "40 heads"))]
-    rows = [row for launch in launches for row in script.describe(launch)]
-    assert {row["kernel"] for row in rows} >= {
-        "nf4 dequantize_nf4",
-        "SwiGLU backward",
-        "sum and norm forward",
-        "RoPE turn",
-    }
-    for row in rows:
-        assert row["per_element"] < row["allowed"]
-        assert row["spill_bytes"] == 0
+    rows = [row for launch in script._elementwise() for row in script.describe(launch)]
+    bounded = [row for row in rows if "allowed" in row]
+    assert {row["kernel"].split()[0] for row in bounded} == {"nf4", "SwiGLU", "sum", "RoPE"}
+    assert all(row["per_element"] < row["allowed"] for row in bounded)
+    assert not any(row["spill_bytes"] for row in rows)
 
 
 def test_tiles_are_compared_with_the_chosen_one(
@@ -90,7 +83,7 @@ def test_attention_compiles(script: ModuleType, dim: int, softcap: float | None)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("nested", [True, False], ids=["nested", "plain"])
 @pytest.mark.parametrize(("width", "stride"), [(4096, 4096), (4096, 4160), (576, 640), (36, 37)])
-def test_nf4_divides_once_for_its_place_and_not_for_every_weight(
+def test_nf4_divides_by_constants(
     script: ModuleType, width: int, stride: int, nested: bool, dtype: torch.dtype
 ) -> None:
     rows = 64
@@ -102,7 +95,7 @@ def test_nf4_divides_once_for_its_place_and_not_for_every_weight(
             packed, torch.zeros(16), scale if nested else scales, 64, (rows, width), dtype, out
         )
     ((_, binary),) = compiled
-    assert len(re.findall(r"\b(?:div|rem)\.", binary.asm["ptx"])) <= 2
+    assert not re.search(r"\b(?:div|rem)\.", binary.asm["ptx"])
 
 
 def gated(kernels: Any, x: Tensor) -> None:
