@@ -120,9 +120,10 @@ def _verdict(data: Mapping[str, Any], controls: Collection[str]) -> str:
     p = "p < 0.001" if p_values[best] < 0.001 else f"p = {p_values[best]:.3f}"
     by_seed_ = ", ".join(f"{value:+.3f}" for value in own["per_seed"])
     choices = ", ".join(f"{part['name']}: {part['choice'] or 'none'}" for part in data["comparisons"])
+    few = " Two seeds tell little about others: a third narrows the interval much." if count == 2 else ""
     return (
         f"{lead}: {label(metric).name} {own['mean']:+.3f} (95% interval {own['low']:+.3f} to {own['high']:+.3f}, "
-        f"{p}{f', adjusted for {len(known)} arms' if len(known) > 1 else ''}).\n\n"
+        f"{p}{f', adjusted for {len(known)} arms' if len(known) > 1 else ''}).{few}\n\n"
         f"By seed: {by_seed_}. By themselves the comparisons choose: {choices}.\n\n"
         f"This goes by {label(metric).name} alone; compare.weights, and what one answer to every question would score, "
         "count in the verdict of each comparison."
