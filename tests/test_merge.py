@@ -95,7 +95,7 @@ def test_the_verdict_is_about_other_seeds(part: Make, tmp_path: Path, right: Seq
 
 def test_two_seeds_are_said_to_be_few(part: Make, tmp_path: Path) -> None:
     projects = [part(f"seed{seed}", seed=seed) for seed in range(3)]
-    for project, answered in zip(projects, (range(20), range(12), range(16)), strict=True):
+    for project, answered in zip(projects, (range(20), range(16), range(18)), strict=True):
         _answer(project, answered)
     two, three = (merge(projects[:count], tmp_path / str(count)) for count in (2, 3))
     assert two.verdict.startswith("Not enough evidence over 2 seeds")
