@@ -56,6 +56,12 @@ def test_header_says_what_where_and_when(load: Callable[[str], ModuleType]) -> N
     assert f"{os.cpu_count()} cores" in header["machine"]
 
 
+def test_seeds_are_counted_or_given(tmp_path: Path) -> None:
+    done = _run("benchmarks/real_data.py", "squad", *f"--path x --work {tmp_path} --seeds 2 --set seed=5".split())
+    assert done.returncode == 2
+    assert "--seeds counts the seeds itself; leave out --set seed=" in done.stderr
+
+
 def test_a_failing_process_gives_its_last_line(load: Callable[[str], ModuleType]) -> None:
     found = load("processes").run_child("kernels.py", ["--device", "abacus"])
     assert list(found) == ["reason"]
