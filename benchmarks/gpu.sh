@@ -46,7 +46,13 @@ fi
 export PYTHONPATH="$packages/all:$root${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$packages/unsloth"
 
-tests() { (cd "$root" && "$python" -m pytest -m gpu "$@"); }
+tests() {
+    bad=0
+    (cd "$root" && "$python" -m pytest -m gpu "$@") || bad=1
+    # Of the other tests these run on a GPU where there is one.
+    (cd "$root/tests/kernels" && "$python" -m pytest test_gated.py test_rms_norm.py test_rope.py "$@") || bad=1
+    return "$bad"
+}
 
 kernels() {
     "$python" "$root/benchmarks/kernels.py" --device cuda --json --unsloth-path "$packages/unsloth" "$@" \

@@ -86,6 +86,20 @@ def test_bfloat16_is_as_close_to_the_truth_as_the_ordinary_loss() -> None:
     assert all(a <= b + 1e-3 for a, b in zip(ours, theirs, strict=True)), (ours, theirs)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(300, 64, 128_256), (7, 33, 5003)], ids=str)
+def test_gpu_is_as_close_to_the_truth_as_the_ordinary_loss(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    inputs = tuple(x.cuda() for x in problem(*shape))
+    rounded = tuple(x.to(dtype).double() if x.is_floating_point() else x for x in inputs[:2]) + inputs[2:]
+    truth = gradients(ordinary, rounded, torch.float64, factor=1)
+    ours = gradients(linear_cross_entropy, inputs, dtype, factor=1)
+    theirs = error(gradients(ordinary, inputs, dtype, factor=1), truth)
+    assert all(a <= b + 1e-3 for a, b in zip(error(ours, truth), theirs, strict=True)), (error(ours, truth), theirs)
+    again = gradients(linear_cross_entropy, inputs, dtype, factor=1)
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+
+
 def test_float64_gradients_pass_a_finite_difference_check() -> None:
     hidden_MH, head_VH, targets_M, weights_M = problem(4, 3, 6)
     leaves = (hidden_MH.requires_grad_(), head_VH.requires_grad_())
