@@ -87,11 +87,12 @@ def test_gpu_script_names_its_stages(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
     done = subprocess.run(["sh", script, "nothing"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "tests, kernels, tuning, all or brief" in done.stderr
+    assert "tests, kernels, tuning, tiles, all or brief" in done.stderr
     stand_in = {**os.environ, "PYTHON": "echo", "RESULTS": str(tmp_path), "PACKAGES": str(tmp_path)}
     done = subprocess.run(["sh", script, "brief"], capture_output=True, text=True, check=False, env=stand_in)
     assert done.returncode == 0, done.stderr
     assert "-m pytest -m gpu" in done.stdout
+    assert "-m pytest test_gated.py" in done.stdout
     written = [(tmp_path / f"{name}-cuda.json").read_text() for name in ("kernels", "tuning")]
     assert all("--device cuda --json" in command for command in written)
 
