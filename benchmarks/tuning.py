@@ -14,7 +14,8 @@ Medians are over the steps after the warm-up. A system that computes every pair 
 G is, and on a GPU is measured once for all rows of equal P/s. `multi-turn` puts the G questions into one conversation:
 as cheap as sharing, but another objective, since an answer sees the questions and answers before it. The gradient error
 is the relative difference of the adapters' gradient to that of separate samples in fp32 through plain transformers and
-PEFT, on a GPU with two layers of the same width. What is missing or fails is `not measured`, with the reason.
+PEFT, on a GPU with two layers of the same width. `planned_mb` is the peak that `hybrid plan` foresees on a GPU, beside
+the measured `peak_mb`. What is missing or fails is `not measured`, with the reason.
 
 TRL, Unsloth and Liger have to be installed for their rows. Unsloth needs an older TRL than TRL's own rows should have:
 `--unsloth-path` names a folder with its packages. With `--runs FILE` measurements are kept as they are made and not
@@ -68,6 +69,7 @@ FIGURES = (
     "computed_tokens_per_second",
     "peak_mb",
     "peak_reserved_mb",
+    "planned_mb",
     "first_step_seconds",
     "gradient_error",
     "pairs_per_pass",
@@ -176,6 +178,7 @@ def summary(work: Work, runs: Sequence[Row]) -> Row:
         "computed_tokens_per_second": round(speed * computed),
         "peak_mb": statistics.median(run["peak_mb"] for run in runs),
         "peak_reserved_mb": runs[0]["peak_reserved_mb"],
+        "planned_mb": runs[0].get("planned_mb"),
         "first_step_seconds": round(statistics.median(run["first_step_seconds"] for run in runs), 2),
         "gradient_error": runs[0].get("gradient_error"),
         "pairs_per_pass": runs[0]["pairs_per_pass"],

@@ -6,6 +6,7 @@ everything else is left as the system has it. What a model computes in is NF4 an
 
 import gc
 import json
+import math
 import sys
 import tempfile
 import time
@@ -20,10 +21,14 @@ import report
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from tuning_work import Pair, Shape, Work, make_pairs, records, shares
 
-from hybrid.tuning.memory import peak_memory_mb
+from hybrid.plan import Machine, Workload, estimate_memory
+from hybrid.tuning.memory import largest_row, peak_memory_mb
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.shape import read_shape
+from hybrid.tuning.tree import Example, Row, build_trees, tree_stats
 
 RANK, ALPHA, LEARNING_RATE = 16, 32, 1e-4
 PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel", "unsloth", "unsloth-zoo")
@@ -72,6 +77,8 @@ def measure(work: Work) -> Figures:
     _warm_up(job)
     _train(work.system, job)
     figures = clock.figures(work.warmup)
+    if work.system.startswith("hybrid") and job.on_gpu:
+        figures["planned_mb"] = round(planned_mb(job, share=shares(work.system)))
     if work.reference:
         try:
             figures["gradient_error"] = gradient_error(work, job)
@@ -129,14 +136,28 @@ def _free() -> None:
 
 def train_hybrid(job: Job, *, share: bool) -> None:
     """Trains on context trees, `per_pass` of them in a row."""
-    from hybrid.tuning.settings import TuneSettings
     from hybrid.tuning.trainer import TreeTrainer, training_arguments
-    from hybrid.tuning.tree import Example, build_trees
 
+    rows = hybrid_rows(job, share=share)
+    trees = sum(map(len, rows))
+    settings = hybrid_settings(job, trees)
+    with hybrid_model(job, settings) as model:
+        trainer = TreeTrainer(model, training_arguments(settings, 0, job.folder, len(rows), trees), rows)
+        trainer.add_callback(job.callback)
+        trainer.train()
+        trainer.progress.close()
+
+
+def hybrid_rows(job: Job, *, share: bool) -> list[Row]:
+    """The pairs as context trees, `per_pass` of them in a row."""
     examples = [Example(str(n), str(pair.context), pair.prompt, pair.answer) for n, pair in enumerate(job.pairs)]
     trees = build_trees(examples, max_tokens=10**9, share=share, min_shared_tokens=16)
-    rows = [tuple(trees[start : start + job.per_pass]) for start in range(0, len(trees), job.per_pass)]
-    settings = TuneSettings(
+    return [tuple(trees[start : start + job.per_pass]) for start in range(0, len(trees), job.per_pass)]
+
+
+def hybrid_settings(job: Job, trees: int) -> TuneSettings:
+    """One optimiser step on all trees, and what the systems have in common."""
+    return TuneSettings(
         method="qlora" if job.on_gpu else "lora",
         dtype="bfloat16" if job.on_gpu else "float32",
         rank=RANK,
@@ -144,16 +165,26 @@ def train_hybrid(job: Job, *, share: bool) -> None:
         learning_rate=LEARNING_RATE,
         epochs=job.epochs,
         max_grad_norm=job.max_grad_norm,
-        trees_per_step=len(trees),
+        trees_per_step=trees,
         min_steps=1,
         checkpointing="full" if job.checkpointing else "none",
         kernels="required",
     )
-    with hybrid_model(job, settings) as model:
-        trainer = TreeTrainer(model, training_arguments(settings, 0, job.folder, len(rows), len(trees)), rows)
-        trainer.add_callback(job.callback)
-        trainer.train()
-        trainer.progress.close()
+
+
+def planned_mb(job: Job, *, share: bool) -> float:
+    """The peak that `hybrid plan` foresees for Hybrid's training, less what libraries take."""
+    config = AutoConfig.from_pretrained(job.model)
+    with torch.device("meta"):
+        parameters = AutoModelForCausalLM.from_config(config).named_parameters()
+    sizes = read_shape(config.to_dict(), {name: tuple(parameter.shape) for name, parameter in parameters})
+    rows = hybrid_rows(job, share=share)
+    stats, largest = tree_stats([tree for row in rows for tree in row]), largest_row(rows)
+    tokens = stats.unique_tokens, stats.separate_tokens, stats.answer_tokens
+    work = Workload("hybrid", stats.examples, len(rows), *tokens, largest.tokens, largest.copied_keys, exact=True)
+    settings = hybrid_settings(job, sum(map(len, rows)))
+    machine = Machine("cuda" if job.on_gpu else "cpu", settings.dtype, math.inf, 0.0, 1.0)
+    return estimate_memory(sizes, work, settings, machine)[0].total
 
 
 @contextmanager

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
+
+from hybrid.tuning.memory import activation_bytes, largest_row
+from hybrid.tuning.shape import adapter_parameters, load_shape
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 Row = dict[str, Any]
@@ -274,6 +278,27 @@ def test_hybrid_trains_and_its_gradient_is_that_of_separate_samples(
     gradient = torch.load(reference, weights_only=True)
     name = next(iter(gradient))
     assert systems.relative_error({**gradient, name: gradient[name] + 1}, gradient) > 1e-3
+
+
+def test_planned_memory_is_that_of_the_largest_row(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
+) -> None:
+    systems = load("tuning_systems")
+    work = sys.modules["tuning_work"]
+    monkeypatch.setattr(work, "VOCABULARY", range(10, 250))
+    shape = work.Shape(40, 12, 3, 5)
+    pairs = work.make_pairs(shape, 4)
+    job = systems.Job(tiny_model, torch.device("cpu"), shape, pairs, 1, 1, False, 1.0, TrainerCallback(), tmp_path)
+    planned = [systems.planned_mb(job._replace(per_pass=trees), share=True) for trees in (1, 2, 3)]
+    sizes, settings = load_shape(tiny_model), systems.hybrid_settings(job, 4)
+    fixed = planned[0] - (planned[1] - planned[0])  # without activations
+    assert planned[2] - planned[1] == pytest.approx(planned[1] - planned[0])
+    assert planned[1] - planned[0] == pytest.approx(
+        activation_bytes(sizes, largest_row(systems.hybrid_rows(job, share=True)), settings, 4, "none") / 2**20
+    )
+    weights = 4 * (sizes.parameters + 4 * adapter_parameters(sizes, settings)) / 2**20  # with gradients and moments
+    assert weights <= fixed < weights + 1
+    assert systems.planned_mb(job, share=False) < planned[0]
 
 
 @pytest.mark.slow
