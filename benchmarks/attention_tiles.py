@@ -3,11 +3,10 @@
     python benchmarks/attention_tiles.py --head-dims 64 128 --json > tiles.json
 
 One of the three tiles of `choose_tiles` is changed at a time; the first row of each kernel has the tiles that are
-chosen now. What does not fit into the shared memory of
-a Hopper GPU is left out. `ms` is the median of the forward pass for tiles of the
-forward kernel, else of the backward pass, over one tree of 3,600 tokens and eight branches of 200 in bf16; without a
-GPU it is not measured, and the other columns say what a compiler for Hopper makes of the tile (`kernel_code.py`).
-The table goes to stderr; with `--json` one object goes to stdout.
+chosen now. What does not fit into the shared memory of a Hopper GPU is left out. `ms` is the median of the forward
+pass for tiles of the forward kernel, else of the backward pass, over one tree of 3,600 tokens and eight branches of 200
+in bf16; without a GPU it is not measured, and the other columns say what a compiler for Hopper makes of the tile
+(`kernel_code.py`). The table goes to stderr; with `--json` one object goes to stdout.
 """
 
 import argparse
@@ -28,7 +27,6 @@ from report import Column, Row
 from hybrid.kernels import interval_attention_triton as kernels
 from hybrid.kernels.interval_attention import Tile, Tiles, choose_blocks, choose_tiles
 
-SHARED_BYTES = 227 * 1024
 REPEATS = 20
 PARTS = ("forward", "query", "key")
 COLUMNS = (
@@ -63,12 +61,12 @@ def main() -> None:
 
 def sweep(tree: Tree, part: str) -> Iterator[Row]:
     """A row for each tile of one kernel that fits, the one chosen now first."""
-    now, small = choose_tiles(tree.dim, 2, SHARED_BYTES), tree._replace(context=128, branches=1)
+    now, small = choose_tiles(tree.dim, 2, kernels.HOPPER_SHARED_BYTES), tree._replace(context=128, branches=1)
     for tile in dict.fromkeys([getattr(now, part), *candidates(tree.dim, part)]):
         with _tiled(now._replace(**{part: tile})):
             compiled = describe(Launch("attention", str(tree.dim), _pass(small, part, "cpu")))
             row = compiled[1 if part == "key" else 0]  # the backward pass runs the kernel of the queries first
-            if row["shared_kib"] * 1024 > SHARED_BYTES:
+            if row["shared_kib"] * 1024 > kernels.HOPPER_SHARED_BYTES:
                 continue
             step = _pass(tree, part, "cuda") if torch.cuda.is_available() else None
             milliseconds = 1e3 * seconds(step, "cuda", REPEATS) if step else None

@@ -4,7 +4,7 @@
 #   sh benchmarks/gpu.sh tests   [WHEELS [options of pytest]]       a minute or two
 #   sh benchmarks/gpu.sh kernels [WHEELS [options of kernels.py]]   five minutes with all peers
 #   sh benchmarks/gpu.sh tuning  [WHEELS [options of tuning.py]]    nine minutes; run it again to go on
-#   sh benchmarks/gpu.sh tiles   [WHEELS [options of attention_tiles.py]]  which tiles attention should take (--head-dims 64 128)
+#   sh benchmarks/gpu.sh tiles   [WHEELS [options of attention_tiles.py]] which tiles attention should take
 #   sh benchmarks/gpu.sh all     [WHEELS]                           one after the other
 #   sh benchmarks/gpu.sh brief   [WHEELS]                           tests, and what the targets name: within nine minutes
 #

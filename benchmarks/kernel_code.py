@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result on stdout")
     options = parser.parse_args()
-    rows = [row for launch in [*_elementwise(), *_attention()] for row in describe(launch)]
+    rows = [row for launch in [*elementwise(), *_attention()] for row in describe(launch)]
     command = "python benchmarks/kernel_code.py --json"
     result = {**report.header(command, report.installed(("torch", "triton"))), "rows": rows}
     report.show(report.table(COLUMNS, rows), result, as_json=options.json)
@@ -142,7 +142,8 @@ def _cuobjdump(*arguments: str) -> str:
     return subprocess.run([CUOBJDUMP, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def _elementwise() -> Iterator[Launch]:
+def elementwise() -> Iterator[Launch]:
+    """Every kernel but attention."""
     for rows, width in ((4096, 4096), (1536, 576)):
         yield Launch("nf4", f"{rows} x {width}", partial(_nf4, rows, width), rows * width, 0.5 + 1 / 64 + 2)
     for rows, width in ((4096, 14336), (4096, 1536)):
@@ -178,16 +179,18 @@ def _nf4(rows: int, width: int) -> None:
 
 def _attention() -> Iterator[Launch]:
     for size in (64, 128, 256):
-        yield Launch("attention", f"heads of {size}", partial(_attend, size))
+        yield Launch("attention", f"heads of {size}", partial(attend, size))
 
 
-def _attend(size: int, tokens: int = 1024) -> None:
+def attend(size: int, softcap: float | None = None) -> None:
+    """Attention over 1,024 tokens, forward and backward."""
+    tokens = 1024
     segments = torch.zeros(tokens, 3, dtype=torch.int32)
     plan = plan_intervals(segments, torch.arange(tokens), head_dim=size)
     q, dout = torch.empty(2, 1, 8, tokens, size, dtype=torch.bfloat16)
     k, v = torch.empty(2, 1, 2, tokens, size, dtype=torch.bfloat16)
-    out, lse = interval_attention_triton.forward_triton(q, k, v, plan, 0.1, None)
-    interval_attention_triton.backward_triton(q, k, v, out, lse, dout, plan, 0.1, None)
+    out, lse = interval_attention_triton.forward_triton(q, k, v, plan, 0.1, softcap)
+    interval_attention_triton.backward_triton(q, k, v, out, lse, dout, plan, 0.1, softcap)
 
 
 if __name__ == "__main__":

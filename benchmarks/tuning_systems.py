@@ -24,11 +24,11 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from tuning_work import Pair, Shape, Work, make_pairs, records, shares
 
-from hybrid.plan import Machine, Workload, estimate_memory
-from hybrid.tuning.memory import largest_row, peak_memory_mb
+from hybrid.plan import Machine, count_rows, estimate_memory
+from hybrid.tuning.memory import peak_memory_mb
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import read_shape
-from hybrid.tuning.tree import Example, Row, build_trees, tree_stats
+from hybrid.tuning.tree import Example, Row, build_trees
 
 RANK, ALPHA, LEARNING_RATE = 16, 32, 1e-4
 PACKAGES = ("torch", "triton", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel", "unsloth", "unsloth-zoo")
@@ -179,12 +179,9 @@ def planned_mb(job: Job, *, share: bool) -> float:
         parameters = AutoModelForCausalLM.from_config(config).named_parameters()
     sizes = read_shape(config.to_dict(), {name: tuple(parameter.shape) for name, parameter in parameters})
     rows = hybrid_rows(job, share=share)
-    stats, largest = tree_stats([tree for row in rows for tree in row]), largest_row(rows)
-    tokens = stats.unique_tokens, stats.separate_tokens, stats.answer_tokens
-    work = Workload("hybrid", stats.examples, len(rows), *tokens, largest.tokens, largest.copied_keys, exact=True)
     settings = hybrid_settings(job, sum(map(len, rows)))
     machine = Machine("cuda" if job.on_gpu else "cpu", settings.dtype, math.inf, 0.0, 1.0)
-    return estimate_memory(sizes, work, settings, machine)[0].total
+    return estimate_memory(sizes, count_rows("hybrid", rows), settings, machine)[0].total
 
 
 @contextmanager

@@ -6,6 +6,16 @@ from typing import Literal, NamedTuple
 ALPHA = 0.05
 
 
+def p_value(p: float, arms: int) -> str:
+    """A p-value, and for how many arms it was adjusted.
+
+    >>> p_value(0.0206, 4)
+    'p = 0.021, adjusted for 4 arms'
+    """
+    told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{told}, adjusted for {arms} arms" if arms > 1 else told
+
+
 def duration(seconds: float) -> str:
     """How long something takes, for people.
 

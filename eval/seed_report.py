@@ -7,7 +7,7 @@ from typing import Any
 
 from hybrid.errors import EvaluationError
 from hybrid.eval.figures import comparisons, over_seeds
-from hybrid.eval.labels import ALPHA, label
+from hybrid.eval.labels import ALPHA, label, p_value
 from hybrid.eval.merge import Report, common_arms
 from hybrid.eval.pages import paragraphs, render
 from hybrid.eval.report import write_pages
@@ -117,13 +117,12 @@ def _verdict(data: Mapping[str, Any], controls: Collection[str]) -> str:
     else:
         lead = f"Not enough evidence {about} that any arm is ahead of {baseline}; {best} comes closest"
     own = known[best]
-    p = "p < 0.001" if p_values[best] < 0.001 else f"p = {p_values[best]:.3f}"
     by_seed_ = ", ".join(f"{value:+.3f}" for value in own["per_seed"])
     choices = ", ".join(f"{part['name']}: {part['choice'] or 'none'}" for part in data["comparisons"])
     few = " Two seeds tell little about others: a third narrows the interval much." if count == 2 else ""
     return (
         f"{lead}: {label(metric).name} {own['mean']:+.3f} (95% interval {own['low']:+.3f} to {own['high']:+.3f}, "
-        f"{p}{f', adjusted for {len(known)} arms' if len(known) > 1 else ''}).{few}\n\n"
+        f"{p_value(p_values[best], len(known))}).{few}\n\n"
         f"By seed: {by_seed_}. By themselves the comparisons choose: {choices}.\n\n"
         f"This goes by {label(metric).name} alone; compare.weights, and what one answer to every question would score, "
         "count in the verdict of each comparison."

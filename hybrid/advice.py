@@ -13,7 +13,7 @@ from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
 from hybrid.eval.comparison import Comparison
 from hybrid.eval.constant import Constant, best_constant
-from hybrid.eval.labels import duration
+from hybrid.eval.labels import duration, p_value
 from hybrid.standings import POINTS, Standing, against, mean, over_constant, price, scored, stand, worth
 
 _ALPHA = 0.05
@@ -310,9 +310,8 @@ def _lead(comparison: Comparison, standing: Standing, standings: Sequence[Standi
 
 
 def _evidence(standing: Standing, standings: Sequence[Standing]) -> str:
-    p = "p < 0.001" if standing.p_holm < 0.001 else f"p = {standing.p_holm:.3f}"
-    adjusted = f", adjusted for {len(standings)} arms" if len(standings) > 1 else ""
-    return f"{standing.net:+.1f} points (95% interval {standing.low:+.1f} to {standing.high:+.1f}, {p}{adjusted})"
+    told = p_value(standing.p_holm, len(standings))
+    return f"{standing.net:+.1f} points (95% interval {standing.low:+.1f} to {standing.high:+.1f}, {told})"
 
 
 def _net(standing: Standing, plain: bool) -> list[str]:

@@ -7,15 +7,16 @@ The formula of the activations is in tuning/memory.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from hybrid.pairs.prompting.estimate import DraftPlan
 from hybrid.plan_choice import Choice, choose
-from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing, optimizer_bytes
+from hybrid.tuning.memory import HEADROOM, Recompute, RowSize, choose_checkpointing, largest_row, optimizer_bytes
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, adapter_parameters
+from hybrid.tuning.tree import Row, tree_stats
 
 MIN_PAIRS = 100
 _LOSS_BUFFER = 64 << 20  # kernels/linear_cross_entropy.py: CHUNK_BYTES
@@ -48,6 +49,22 @@ class Workload:
     row_tokens: int
     copied_keys: int
     exact: bool
+
+
+def count_rows(adapter: str, rows: Sequence[Row]) -> Workload:
+    """Counts what is computed to train an adapter on these rows."""
+    stats, largest = tree_stats(tree for row in rows for tree in row), largest_row(rows)
+    return Workload(
+        adapter,
+        stats.examples,
+        len(rows),
+        stats.unique_tokens,
+        stats.separate_tokens,
+        stats.answer_tokens,
+        largest.tokens,
+        largest.copied_keys,
+        exact=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

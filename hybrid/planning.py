@@ -13,15 +13,15 @@ from hybrid.pairs.formats.export import read_pairs
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.prompting.estimate import DraftPlan
 from hybrid.pairs.teachers import drafts_file, measure_speed, plan_drafts
-from hybrid.plan import Machine, Plan, Workload, make_plan
+from hybrid.plan import Machine, Plan, Workload, count_rows, make_plan
 from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.stages.tune import training_examples
-from hybrid.tuning.memory import free_memory_mb, largest_row, peak_memory_mb
+from hybrid.tuning.memory import free_memory_mb, peak_memory_mb
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, load_shape
-from hybrid.tuning.tree import Example, build_trees, pack_rows, tree_stats
+from hybrid.tuning.tree import Example, build_trees, pack_rows
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -101,20 +101,7 @@ def count_workload(adapter: str, examples: Sequence[Example], tune: TuneSettings
     trees = build_trees(
         examples, max_tokens=tune.max_tokens, share=tune.share_contexts, min_shared_tokens=tune.min_shared_tokens
     )
-    rows = pack_rows(trees, max_tokens=tune.max_tokens, seed=seed)
-    stats = tree_stats(trees)
-    largest = largest_row(rows)
-    return Workload(
-        adapter,
-        stats.examples,
-        len(rows),
-        stats.unique_tokens,
-        stats.separate_tokens,
-        stats.answer_tokens,
-        largest.tokens,
-        largest.copied_keys,
-        exact=True,
-    )
+    return count_rows(adapter, pack_rows(trees, max_tokens=tune.max_tokens, seed=seed))
 
 
 def guess_workloads(project: Project, adapters: Sequence[str]) -> list[Workload]:

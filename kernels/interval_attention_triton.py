@@ -27,7 +27,7 @@ from torch import Tensor
 from hybrid.kernels.interval_attention import Intervals, Tile, Tiles, choose_tiles
 
 _LOG2_E = math.log2(math.e)
-_HOPPER_SHARED_BYTES = 227 * 1024
+HOPPER_SHARED_BYTES = 227 * 1024
 _kernel = triton.jit(do_not_specialize=["rows", "keys"])  # else some lengths would compile anew
 
 
@@ -360,7 +360,7 @@ def _constants(
 def _tiles(q_BHMD: Tensor, intervals: Intervals) -> Tiles:
     """Returns the tiles, made smaller where the plan is finer."""
     blocks = intervals.blocks
-    shared_bytes = _shared_bytes(q_BHMD.get_device()) if q_BHMD.is_cuda else _HOPPER_SHARED_BYTES
+    shared_bytes = _shared_bytes(q_BHMD.get_device()) if q_BHMD.is_cuda else HOPPER_SHARED_BYTES
     forward, query, key = (
         tile._replace(rows=min(tile.rows, blocks.query), keys=min(tile.keys, finest))
         for tile, finest in zip(

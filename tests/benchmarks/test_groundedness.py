@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script(load: Callable[[str], ModuleType]) -> ModuleType:
     return load("groundedness")
 

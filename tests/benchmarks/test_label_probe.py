@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script(load: Callable[[str], ModuleType]) -> ModuleType:
     return load("label_probe")
 

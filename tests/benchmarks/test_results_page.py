@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script(load: Callable[[str], ModuleType]) -> ModuleType:
     return load("results_page")
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script(load: Callable[[str], ModuleType]) -> ModuleType:
     return load("teacher_sheet")
 
