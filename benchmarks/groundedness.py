@@ -109,7 +109,7 @@ class Likelihood:
         device = default_device()
         tokenizer = load_tokenizer(self._folder)
         model = load_base(self._folder, method="lora", dtype=compute_dtype("auto", device), device=device)
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
 
         def ids(text: str) -> list[int]:
             return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -157,8 +157,8 @@ def elementwise() -> Iterator[Launch]:
         shape, inverse = f"{rows} x {width}", torch.empty(rows, 1)
         forward = partial(rms_norm_triton.forward_triton, x, x, x[0], 1e-5, False)
         yield Launch("sum and norm", shape, forward, x.numel(), 8)
-        backward = partial(rms_norm_triton.backward_triton, x, x, x, inverse, x[0], False, False)
-        yield Launch("sum and norm", shape, backward, x.numel(), 8)
+        gradients = partial(rms_norm_triton.backward_triton, x, x, x, inverse, x[0], False, False)
+        yield Launch("sum and norm", shape, gradients, x.numel(), 8)
     for heads, size in ((40, 128), (12, 64)):
         x, angles = torch.empty(4096, heads, size, dtype=torch.bfloat16), torch.empty(4096, size, dtype=torch.bfloat16)
         turn = partial(rope_triton.turn_triton, x, x, angles, angles, adjoint=False)

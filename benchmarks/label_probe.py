@@ -92,7 +92,7 @@ def hidden_states(items: Sequence[Item]) -> dict[int, np.ndarray]:
     """By layer the states [questions, width] of the token before the answer."""
     folder = resolve_model("smollm2-135m-instruct")
     tokenizer = load_tokenizer(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()  # type: ignore[no-untyped-call]
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in LAYERS}
     for item in items:
         asked = f"{item.abstract}\n\nQuestion: {item.question}\nAnswer with yes, no or maybe."

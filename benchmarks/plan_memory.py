@@ -24,7 +24,7 @@ COLUMNS = (
     Column("ratio", "ratio", ".2f"),
     Column("steps", "steps"),
 )
-VARIANTS = (
+VARIANTS: tuple[list[str], ...] = (
     [],
     ["tune.dtype=float32"],
     ["tune.max_tokens=2048"],

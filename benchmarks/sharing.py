@@ -12,7 +12,7 @@
 All three start from the same weights and use the same seed, learning rate, schedule, epochs and, as nearly as rows
 allow, the same number of optimiser steps and so of examples per step. Then each adapter answers the same questions on
 retrieved contexts with the prompt it was trained on. The split is by article or by group of sections. Intervals and
-p-values are over questions (with several seeds, over each question's mean); they do not cover the choice of seeds.
+p-values are over questions, grouped by the documents they share, and over seeds; one seed says nothing of others.
 
 A run that was interrupted goes on: a mode whose adapter or replies are in WORK is not repeated. The table goes to
 stderr; with `--json` one object goes to stdout.
@@ -27,7 +27,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -38,16 +37,20 @@ import report
 from transformers import PreTrainedTokenizerBase
 
 import hybrid
-from hybrid.arms import PromptChoice, Runner, append_replies, read_replies
+from hybrid.arms import PromptChoice, Runner
 from hybrid.artefacts import fingerprint, installed_versions
 from hybrid.benchmarks import BENCHMARKS, Item, split, write_questions
-from hybrid.eval.answers import AnswerScore, score_answer
+from hybrid.eval.answers import score_answer
+from hybrid.eval.clusters import clusters
 from hybrid.eval.comparison import Reply
-from hybrid.eval.statistics import Array, mean_interval, paired_bootstrap
+from hybrid.eval.resampling import Array
+from hybrid.eval.seeds import seed_effect
+from hybrid.eval.statistics import mean_interval
 from hybrid.models import load_tokenizer
 from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import encode, render_turn, to_text
 from hybrid.questions import load_questions, question_from_record
+from hybrid.replies import answer_once
 from hybrid.retrieval.index import Index
 from hybrid.stages.parts import project_retriever
 from hybrid.stages.tune import training_examples
@@ -57,7 +60,7 @@ from hybrid.types import Hit, Question
 
 Figures = dict[str, Any]
 MODES = ("shared", "separate", "multi-turn")
-TOTAL = {"squad11_dev13": 240, "emanual_tv": 160}
+TOTAL = {"squad11_dev13": 400, "emanual_tv": 276}
 GROUPS = {"squad11_dev13": "article", "emanual_tv": "group"}
 _MANUAL = BENCHMARKS["emanual"].settings["prompt"]
 SETTINGS: dict[str, Figures] = {
@@ -67,7 +70,7 @@ SETTINGS: dict[str, Figures] = {
         "compare": {"max_new_tokens": 96},
     },
 }
-METRICS = AnswerScore._fields
+METRICS = ("em", "f1", "rouge_l", "contains")
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ def open_project(options: argparse.Namespace) -> hybrid.Project:
         hybrid.Project.create(folder, corpus, folder / "test.jsonl", **settings, pairs={"file": "train.jsonl"})
     # One arm, so that no closed-book adapter and no rag prompt is among what the project depends on.
     overrides = [f"pairs.total={options.total}", f"compare.limit={options.limit}", "compare.arms=[hybrid]"]
-    project = hybrid.Project.open(folder, [*overrides, "tune.trees_per_step=2", "tune.min_steps=1"])
+    project = hybrid.Project.open(folder, overrides)
     project.pairs()
     return project
 
@@ -255,20 +258,16 @@ def run_mode(
         record.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     figures = json.loads(record.read_text(encoding="utf-8"))
     sys.stderr.write(f"{mode}, seed {seed}: {figures['steps']} steps, {figures['seconds']:.0f} s\n")
-    journal = folder / "replies.jsonl"
-    replies = read_replies(journal)
-    if not all(question.id in replies for question in questions):
-        answered = load_runner(project, folder / "adapter").answer(
-            questions,
-            hits,
-            PromptChoice("zero-shot", project.config.prompt.k, ()),
-            label=f"{mode}, seed {seed}",
-            done=replies,
-            record=partial(append_replies, journal),
-        )
-        replies = {reply.question_id: reply for reply in answered}
-        gc.collect()
-    return figures, [replies[question.id] for question in questions]
+    answered = answer_once(
+        lambda: load_runner(project, folder / "adapter"),
+        questions,
+        hits,
+        PromptChoice("zero-shot", project.config.prompt.k, ()),
+        label=f"{mode}, seed {seed}",
+        file=folder / "replies.jsonl",
+    )
+    gc.collect()
+    return figures, answered.replies
 
 
 def _claim(folder: Path, mark: str) -> None:
@@ -284,42 +283,49 @@ def load_runner(project: hybrid.Project, adapter: Path) -> Runner:
     """The model with an adapter added to its weights."""
     from hybrid.tuning.model import load_tuned
 
-    model = load_tuned(project.model, adapter, weights="resident").merge_and_unload()
+    model: Any = load_tuned(project.model, adapter, weights="resident")
     compare, tokenizer = project.config.compare, load_tokenizer(project.model)
-    return Runner(model, tokenizer, project.config.prompt, compare.max_new_tokens, compare.batch_tokens)
+    return Runner(
+        model.merge_and_unload(), tokenizer, project.config.prompt, compare.max_new_tokens, compare.batch_tokens
+    )
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def score(questions: Sequence[Question], by_seed: Sequence[Sequence[Reply]]) -> Array:
-    """Scores [metrics, answerable questions], each the mean over the seeds."""
+def score(questions: Sequence[Question], by_seed: Sequence[Sequence[Reply]]) -> dict[str, Array]:
+    """By metric, scores [seeds, questions] of answerable questions."""
     scores = [
-        [score_answer(r.text, q, r.abstained) for q, r in zip(questions, replies, strict=True) if q.answerable]
-        for replies in by_seed
+        [score_answer(r.text, q, r.abstained) for q, r in zip(questions, replies, strict=True)] for replies in by_seed
     ]
-    return np.array(scores, dtype=np.float64).mean(axis=0).T
+    return {name: np.array([[getattr(s, name) for s in own] for own in scores], dtype=np.float64) for name in METRICS}
 
 
 def make_rows(questions: Sequence[Question], runs: dict[str, list[tuple[Figures, list[Reply]]]]) -> list[Figures]:
     """One row a mode; those that are not shared hold the paired differences shared - mode."""
-    scores = {mode: score(questions, [replies for _, replies in found]) for mode, found in runs.items()}
+    asked = [question for question in questions if question.answerable]
+    ids, groups = {question.id for question in asked}, clusters(asked)
+    replies = {mode: [[r for r in own if r.question_id in ids] for _, own in found] for mode, found in runs.items()}
+    scores = {mode: score(asked, by_seed) for mode, by_seed in replies.items()}
     rows: list[Figures] = []
     for mode, found in runs.items():
         trained = [figures for figures, _ in found]
-        row: Figures = {"mode": mode, "n": scores[mode].shape[1], "seeds": len(found)}
-        row |= {name: round(float(values.mean()), 4) for name, values in zip(METRICS, scores[mode], strict=True)}
-        row["f1_interval"] = [round(bound, 4) for bound in mean_interval(scores[mode][METRICS.index("f1")])]
-        row["abstained"] = round(float(np.mean([reply.abstained for _, replies in found for reply in replies])), 4)
+        row: Figures = {"mode": mode, "n": len(asked), "groups": len(set(groups)), "seeds": len(found)}
+        row |= {name: round(float(values.mean()), 4) for name, values in scores[mode].items()}
+        row["f1_by_seed"] = [round(float(value), 4) for value in scores[mode]["f1"].mean(axis=1)]
+        row["f1_interval"] = [
+            round(bound, 4) for bound in mean_interval(scores[mode]["f1"].mean(axis=0), groups=groups)
+        ]
+        row["abstained"] = round(float(np.mean([reply.abstained for own in replies[mode] for reply in own])), 4)
         for name in ("steps", "tokens", "answer_tokens", "seconds", "cpu_seconds", "loss_first", "loss_last"):
             row[name] = round(float(np.mean([figures[name] for figures in trained])), 3)
         row |= {name: trained[0][name] for name in ("examples", "contexts")}
         row["trees_per_step"] = trained[0]["settings"]["trees_per_step"]
         row["same_objective"] = mode != "multi-turn"
         if mode != "shared":
+            differences = {name: scores["shared"][name] - values for name, values in scores[mode].items()}
             row["shared_minus_this"] = {
-                name: {key: round(value, 4) for key, value in paired_bootstrap(ours, theirs)._asdict().items()}
-                for name, ours, theirs in zip(METRICS, scores["shared"], scores[mode], strict=True)
+                name: seed_effect(values, groups=groups)._asdict() for name, values in differences.items()
             }
         rows.append(row)
     return rows
@@ -336,7 +342,7 @@ def table(rows: Sequence[Figures]) -> str:
     ]
     for row in rows:
         lines += [
-            f"shared - {row['mode']}, {name}: {found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}],"
+            f"shared - {row['mode']}, {name}: {found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}],"
             f" p = {found['p']:.3f}"
             for name, found in row.get("shared_minus_this", {}).items()
         ]

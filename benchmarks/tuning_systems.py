@@ -176,7 +176,7 @@ def planned_mb(job: Job, *, share: bool) -> float:
     """The peak that `hybrid plan` foresees for Hybrid's training, less what libraries take."""
     config = AutoConfig.from_pretrained(job.model)
     with torch.device("meta"):
-        parameters = AutoModelForCausalLM.from_config(config).named_parameters()
+        parameters = AutoModelForCausalLM.from_config(config).named_parameters()  # type: ignore[no-untyped-call]
     sizes = read_shape(config.to_dict(), {name: tuple(parameter.shape) for name, parameter in parameters})
     rows = hybrid_rows(job, share=share)
     settings = hybrid_settings(job, sum(map(len, rows)))

@@ -53,6 +53,11 @@ def test_side_by_side_names_who_has_no_figure(load: Callable[[str], ModuleType])
     assert report.reasons(rows) == ["not measured: x: why"]
 
 
+@pytest.mark.parametrize("name", sorted(script.stem for script in BENCHMARKS.glob("*.py")))
+def test_every_script_fits_the_package(load: Callable[[str], ModuleType], name: str) -> None:
+    assert load(name).__doc__, "says what it measures and how it is called"
+
+
 def test_header_says_what_where_and_when(load: Callable[[str], ModuleType]) -> None:
     header = load("report").header("make demo", {"torch": "2"})
     assert list(header) == ["command", "date", "commit", "machine", "versions"]
