@@ -8,9 +8,9 @@
 #   sh benchmarks/gpu.sh all     [WHEELS]                           one after the other
 #   sh benchmarks/gpu.sh brief   [WHEELS]                           tests, and what the targets name: within nine minutes
 #
-# WHEELS is a folder of wheels that the machine lacks (bitsandbytes, peft, trl, liger-kernel, datasets ...); those in
-# WHEELS/unsloth are for Unsloth alone, which needs an older TRL. Without the folder, what is installed is used. They go
-# into $PACKAGES, by default a temporary folder, and are not installed again if they are there.
+# WHEELS is a folder of wheels that the machine lacks (bitsandbytes, peft, trl, liger-kernel, datasets ...), as gpu_wheels.py
+# fills it; those in WHEELS/unsloth are for Unsloth alone, which needs an older TRL. Without the folder, what is installed
+# is used. They go into $PACKAGES, by default a temporary folder, and are not installed again if they are there.
 #
 # The whole table of tuning.py takes hours, mostly for the peers. It is made in pieces: measurements are kept in
 # tuning-cuda.runs.jsonl, every call goes on from there and writes the table as far as it is known; it exits with 1 while
@@ -48,9 +48,10 @@ mkdir -p "$packages/unsloth"
 
 tests() {
     bad=0
-    (cd "$root" && "$python" -m pytest -m gpu "$@") || bad=1
+    # The other folders need packages that such a machine may lack.
+    (cd "$root/tests" && "$python" -m pytest --timeout 120 -m gpu kernels tuning "$@") || bad=1
     # Of the other tests these run on a GPU where there is one.
-    (cd "$root/tests/kernels" && "$python" -m pytest test_gated.py test_rms_norm.py test_rope.py "$@") || bad=1
+    (cd "$root/tests/kernels" && "$python" -m pytest --timeout 120 test_gated.py test_rms_norm.py test_rope.py "$@") || bad=1
     return "$bad"
 }
 
@@ -66,13 +67,13 @@ tuning() {
 
 tiles() { "$python" "$root/benchmarks/attention_tiles.py" --json "$@" >"$results/attention_tiles-cuda.json"; }
 
-# A failed test must not cost the figures: it is told at the end.
+# A failed test must not cost the figures: it is told at the end. What matters most comes first.
 brief() {
     failed=0
     tests || failed=1
-    kernels --systems torch bitsandbytes flash || failed=1
-    tuning --rows 3600/200/1 3600/200/4 3600/200/8 3600/200/16 --systems unsloth --checkpointing yes --seconds 15 --minutes 4 ||
+    tuning --rows 3600/200/8 3600/200/1 3600/200/16 3600/200/4 --systems unsloth --checkpointing yes --seconds 15 --minutes 5 ||
         failed=1
+    kernels --systems torch bitsandbytes flash || failed=1
     return "$failed"
 }
 

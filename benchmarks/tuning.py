@@ -237,7 +237,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="processes of every system: 3 on a CPU, 1 on a GPU")
     parser.add_argument("--warmup", type=int, help="steps that do not count: 0 on a CPU, 5 on a GPU")
     parser.add_argument("--steps", type=int, help="steps that count: 1 on a CPU, 10 on a GPU")
-    parser.add_argument("--seconds", type=float, default=0, help="a process stops after the step that passes this time")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0,
+        help="a process stops after the step that passes this time, the first left out",
+    )
     parser.add_argument("--minutes", type=float, default=1e6, help="nothing is measured after this time")
     parser.add_argument("--tokens", type=int, help="tokens of a forward pass: 1 on a CPU, so one unit; 21000 on a GPU")
     parser.add_argument("--unsloth-path", type=Path, help="folder of packages for Unsloth alone")

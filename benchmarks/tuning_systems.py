@@ -296,7 +296,8 @@ class Clock(TrainerCallback):
         now = self._now()
         self.seconds.append(now - (self.mark or now))
         self.mark = now
-        control.should_training_stop |= 0 < self.limit < sum(self.seconds)
+        # Without the first step, in which kernels are compiled: there is always one that counts.
+        control.should_training_stop |= 0 < self.limit < sum(self.seconds[1:])
         return control
 
     def _now(self) -> float:
@@ -305,8 +306,8 @@ class Clock(TrainerCallback):
         return time.perf_counter()
 
     def figures(self, warmup: int) -> Figures:
-        """The steps that count: those after the warm-up, of which a run cut short has a third of its steps."""
-        skipped = min(warmup, len(self.seconds) // 3)
+        """The steps that count: those after the warm-up, of which a run cut short has a third of its steps, or one."""
+        skipped = min(warmup, max(1, len(self.seconds) // 3))
         figures: Figures = {"seconds": self.seconds[skipped:], "first_step_seconds": self.seconds[0]}
         if self.device.type != "cuda":
             return {**figures, "peak_mb": round(peak_memory_mb()), "peak_reserved_mb": None}

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl
 
 from hybrid.tuning.memory import activation_bytes, largest_row
 from hybrid.tuning.shape import adapter_parameters, load_shape
@@ -100,10 +102,39 @@ def test_gpu_script_names_its_stages(tmp_path: Path) -> None:
     stand_in = {**os.environ, "PYTHON": "echo", "RESULTS": str(tmp_path), "PACKAGES": str(tmp_path)}
     done = subprocess.run(["sh", script, "brief"], capture_output=True, text=True, check=False, env=stand_in)
     assert done.returncode == 0, done.stderr
-    assert "-m pytest -m gpu" in done.stdout
-    assert "-m pytest test_gated.py" in done.stdout
+    assert "-m gpu kernels tuning" in done.stdout
+    assert "test_gated.py" in done.stdout
     written = [(tmp_path / f"{name}-cuda.json").read_text() for name in ("kernels", "tuning")]
     assert all("--device cuda --json" in command for command in written)
+
+
+def test_wheels_are_trimmed_with_their_list_of_files(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    wheel, record = tmp_path / "demo-1-py3-none-any.whl", "demo-1.dist-info/RECORD"
+    files = {"demo/kept.py": "a", "demo/large.so": "b" * 1000, record: "demo/kept.py,,1\ndemo/large.so,,1000\n"}
+    with zipfile.ZipFile(wheel, "w") as whole:
+        for name, content in files.items():
+            whole.writestr(name, content)
+    load("gpu_wheels").trim(wheel, lambda name: not name.endswith(".so"))
+    with zipfile.ZipFile(wheel) as part:
+        assert part.namelist() == ["demo/kept.py", record]
+        assert part.read(record).decode() == "demo/kept.py,,1\n"
+    assert [file.name for file in tmp_path.iterdir()] == [wheel.name]
+
+
+def test_a_run_cut_short_counts_a_step_after_the_first(load: Callable[[str], ModuleType]) -> None:
+    clock = load("tuning_systems").Clock(torch.device("cpu"), limit=15)
+    control = TrainerControl()
+    for seconds in (60.0, 20.0):
+        assert not control.should_training_stop, "the first step compiles"
+        clock.mark = time.perf_counter() - seconds
+        clock.on_step_end(None, None, control)
+    assert control.should_training_stop
+    found = clock.figures(warmup=5)
+    assert found["first_step_seconds"] == pytest.approx(60, abs=1)
+    assert found["seconds"] == [pytest.approx(20, abs=1)]
+    clock.seconds = [60.0, *[2.0] * 14]
+    assert clock.figures(warmup=5)["seconds"] == [2.0] * 10
+    assert clock.figures(warmup=0)["seconds"] == clock.seconds
 
 
 # --- tuning.py --------------------------------------------------------------------------------------------------------
