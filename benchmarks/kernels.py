@@ -42,6 +42,7 @@ ROOFLINE = "roofline"
 FIGURES = ("milliseconds", "error", "peak_mb")
 ITEMSIZE = {"cpu": 4, "cuda": 2}
 PACKAGES = ("torch", "triton", "liger-kernel", "unsloth", "bitsandbytes")
+TIMEOUT = 300  # seconds of one system: what hangs must not cost the others' figures
 REPEATS = {"cpu": 5, "cuda": 50}
 COLUMNS = (
     Column("kernel", "kernel"),
@@ -180,7 +181,9 @@ def run_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str, dict
     found: dict[str, dict[str, Row]] = {}
     for system in (ROOFLINE, "hybrid", *options.systems):
         packages = options.unsloth_path if system == "unsloth" else None
-        figures = run_child("kernels.py", ["--device", options.device, "--measure", system], packages=packages)
+        figures = run_child(
+            "kernels.py", ["--device", options.device, "--measure", system], packages=packages, timeout=TIMEOUT
+        )
         found |= nothing([system], names, figures["reason"]) if "reason" in figures else {system: figures}
     return found
 

@@ -35,8 +35,7 @@ class Workload:
         tokens: Tokens per pass, shared ones counted once.
         separate_tokens: Tokens per pass without sharing.
         answer_tokens: Tokens that carry the loss.
-        row_tokens: Tokens of the largest row.
-        copied_keys: Keys that the largest row copies for its branches.
+        row: The largest row.
         exact: True if counted from the published pairs, False if estimated from the documents.
     """
 
@@ -46,14 +45,13 @@ class Workload:
     tokens: int
     separate_tokens: int
     answer_tokens: int
-    row_tokens: int
-    copied_keys: int
+    row: RowSize
     exact: bool
 
 
 def count_rows(adapter: str, rows: Sequence[Row]) -> Workload:
     """Counts what is computed to train an adapter on these rows."""
-    stats, largest = tree_stats(tree for row in rows for tree in row), largest_row(rows)
+    stats = tree_stats(tree for row in rows for tree in row)
     return Workload(
         adapter,
         stats.examples,
@@ -61,8 +59,7 @@ def count_rows(adapter: str, rows: Sequence[Row]) -> Workload:
         stats.unique_tokens,
         stats.separate_tokens,
         stats.answer_tokens,
-        largest.tokens,
-        largest.copied_keys,
+        largest_row(rows),
         exact=True,
     )
 
@@ -168,7 +165,7 @@ def make_plan(
         machine: Where.
         is_instruct: Whether the model has a chat template.
     """
-    largest = max(workloads, key=lambda work: work.row_tokens)
+    largest = max(workloads, key=lambda work: work.row.tokens)
     methods = {
         "lora": replace(tune, method="lora"),
         "qlora": replace(tune, method="qlora", weights="nf4"),
@@ -220,7 +217,7 @@ def estimate_memory(shape: Shape, work: Workload, tune: TuneSettings, machine: M
         "work": logits * (1 if width == 4 else 1 + width / 4) + head_gradient + unpacked,
     }
     parts = {name: value / 2**20 for name, value in fixed.items()} | {"runtime": machine.runtime_mb}
-    row = RowSize(work.row_tokens, work.copied_keys if machine.device == "cpu" else 0)
+    row = work.row if machine.device == "cpu" else work.row.in_place()
     choice = choose_checkpointing(shape, row, tune, width, HEADROOM * machine.free_mb - sum(parts.values()))
     memory = Memory(activations=choice.needed_mb, **parts)
     # Weights that are stored as they are computed with stay mapped, and are counted already.

@@ -18,7 +18,7 @@ from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.load import load_documents
 from hybrid.stages.tune import training_examples
-from hybrid.tuning.memory import free_memory_mb, peak_memory_mb
+from hybrid.tuning.memory import RowSize, free_memory_mb, peak_memory_mb
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import Shape, load_shape
 from hybrid.tuning.tree import Example, build_trees, pack_rows
@@ -139,8 +139,11 @@ def guess_workload(project: Project, adapter: str, pairs: int) -> Workload:
         trees * prefix + pairs * branch,
         pairs * (prefix + branch),
         pairs * _ANSWER_TOKENS,
-        per_row * tree_tokens,
-        per_row * branches * (prefix + branch) if branches > 1 else 0,
+        RowSize(
+            per_row * tree_tokens,
+            per_row * branches * (prefix + branch) if branches > 1 else 0,
+            per_row * tree_tokens**2,
+        ),
         exact=False,
     )
 

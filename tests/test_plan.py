@@ -18,6 +18,7 @@ from hybrid.plan import (
     make_plan,
 )
 from hybrid.planning import plan_project
+from hybrid.tuning.memory import RowSize
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.shape import adapter_parameters, load_shape, read_shape
 
@@ -52,7 +53,7 @@ SMOL = read_shape(
     },
 )
 CPU = Machine("cpu", "float32", free_mb=16_000, runtime_mb=600, flops=1e11)
-WORK = Workload("hybrid", 800, 42, 38_000, 210_000, 4_900, 1_000, 4_000, exact=True)
+WORK = Workload("hybrid", 800, 42, 38_000, 210_000, 4_900, RowSize(1_000, 4_000), exact=True)
 
 
 def test_the_embedded_model_has_its_known_size() -> None:
@@ -102,7 +103,7 @@ def test_memory_of_known_numbers() -> None:
 
 
 def test_files_count_while_they_are_converted() -> None:
-    short = replace(WORK, row_tokens=1, copied_keys=0)
+    short = replace(WORK, row=RowSize(1))
     settings, stored = TuneSettings(method="lora"), replace(SMOL, stored_bytes=134_515_008 * 4)
     same, _ = estimate_memory(stored, short, replace(settings, dtype="float32"), CPU)
     assert same.loading == 0, "what is stored as it is computed with stays where it is"

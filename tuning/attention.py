@@ -141,6 +141,32 @@ def check_supported(config: PreTrainedConfig) -> None:
         raise TrainingError(f"tuning does not support {name!r} models with layers of type {', '.join(others)} yet")
 
 
+def check_length(config: PreTrainedConfig, longest: int) -> None:
+    """Refuses samples so long that their rotary embedding would depend on what else is in the row.
+
+    Args:
+        config: Of the model.
+        longest: Tokens of the longest sample.
+
+    Raises:
+        TrainingError: The model has other frequencies for long sequences, and a sample is one.
+    """
+    values = config.to_dict()
+    rope = values.get("rope_parameters") or {}
+    by_kind = [part for part in rope.values() if isinstance(part, dict)]  # some models have one for each kind of layer
+    for part in by_kind or [rope]:
+        if part.get("rope_type") not in ("longrope", "dynamic"):
+            continue
+        name = "original_max_position_embeddings"
+        limit = part.get(name) or values.get(name) or values["max_position_embeddings"]
+        if longest > limit:
+            raise TrainingError(
+                f"tuning does not support {values.get('model_type')!r} models with rope_type {part['rope_type']!r} "
+                f"beyond their first {limit} positions, and the longest sample has {longest}: retrieve fewer or "
+                "shorter passages"
+            )
+
+
 def register() -> None:
     """Makes `hybrid_tree` known to transformers; calling it again changes nothing."""
     AttentionInterface.register(NAME, attention_forward)

@@ -1,9 +1,12 @@
 """Which checkpoints a run may continue from.
 
-A checkpoint counts once its marker file exists, which is written last: a killed process leaves a folder without it.
-A plan file says which run the checkpoints belong to, so that another run starts afresh.
+A checkpoint counts once its marker file exists, which is written last: a killed process leaves a folder without it. The
+marker holds the sizes of the files, which must be on the disk by then: a machine that lost its power may leave them cut
+off. A plan file says which run the checkpoints belong to, so that another run starts afresh.
 """
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +16,11 @@ _PLAN = "plan.sha256"
 
 def mark_complete(checkpoint: Path) -> None:
     """Declares a checkpoint complete."""
-    (checkpoint / _MARKER).touch()
+    sizes = _sizes(checkpoint)
+    for name in sizes:
+        with (checkpoint / name).open("rb") as file:
+            os.fsync(file.fileno())
+    (checkpoint / _MARKER).write_text(json.dumps(sizes), encoding="utf-8")
 
 
 def prepare(folder: Path, plan: str) -> Path | None:
@@ -28,12 +35,24 @@ def prepare(folder: Path, plan: str) -> Path | None:
     same = file.exists() and file.read_text(encoding="ascii") == plan
     complete: list[Path] = []
     for checkpoint in folder.glob("checkpoint-*"):
-        if same and (checkpoint / _MARKER).exists():
+        if same and _is_complete(checkpoint):
             complete.append(checkpoint)
         else:
             shutil.rmtree(checkpoint)
     file.write_text(plan, encoding="ascii")
     return max(complete, key=_step, default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / _MARKER).read_text(encoding="utf-8")) == _sizes(checkpoint))
+    except (OSError, ValueError):
+        return False
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    files = (file for file in checkpoint.rglob("*") if file.is_file() and file.name != _MARKER)
+    return {file.relative_to(checkpoint).as_posix(): file.stat().st_size for file in files}
 
 
 def _step(checkpoint: Path) -> int:

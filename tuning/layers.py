@@ -102,7 +102,7 @@ def fast_layers(
     for plan in plans:
         plan.module.forward = _forward(plan)
     try:
-        yield {"layers": _report(reasons, sum(plan.gate_up is not None for plan in plans))}
+        yield {"layers": _report(reasons, plans)}
     finally:
         for layer in fast:
             del layer.forward
@@ -243,12 +243,17 @@ def _forward(layer: FastLayer) -> Callable[..., Tensor]:
     return forward
 
 
-def _report(reasons: list[str | None], stacked: int) -> str:
+def _report(reasons: list[str | None], plans: list[FastLayer]) -> str:
     fast = reasons.count(None)
     others = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r for r in reasons if r).items()))
     parts = [f"fast_layers: {fast} of {len(reasons)}"]
-    if stacked:
-        parts.append(f"gate and up one product in {stacked}")
+    for what, products in (
+        ("q, k and v", [plan.qkv for plan in plans]),
+        ("gate and up", [plan.gate_up for plan in plans]),
+    ):
+        joined = sum(product is not None and not isinstance(product, nn.Module) for product in products)
+        if joined:
+            parts.append(f"{what} by one stacked_lora_linear instead in {joined}")
     if reasons and reasons[-1] is None:
         parts.append("the last on predicting rows alone")
     if others:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hybrid.errors import TrainingError
 from hybrid.kernels.linear_cross_entropy import linear_cross_entropy
@@ -38,7 +41,10 @@ def predicting_rows(model: PreTrainedModel | PeftModel, batch: TreeBatch, backen
     # A last layer that `layers.fast_layers` runs gives the predicting rows alone.
     if len(hidden_RH) != len(batch.rows):
         hidden_RH = hidden_RH.index_select(0, batch.rows)
-    return hidden_RH.index_select(0, batch.predict_index)
+    # A row that starts several answers is read several times. Its gradients are summed in one order by an index on CUDA
+    # and by index_select on a CPU; the other way round, in whatever order threads come.
+    index_M = batch.predict_index
+    return hidden_RH[index_M] if index_M.is_cuda else hidden_RH.index_select(0, index_M)
 
 
 def row_loss(model: PreTrainedModel | PeftModel, batch: TreeBatch, backend: AttentionBackend = "auto") -> Tensor:
@@ -92,7 +98,8 @@ def separate_gradients(model: PreTrainedModel | PeftModel, tree: ContextTree) ->
             logits_NV = model(input_ids=ids_L.unsqueeze(0), use_cache=False, logits_to_keep=answers + 1).logits[0, :-1]
             yield cross_entropy(logits_NV.float(), ids_L[-answers:], reduction="sum")
 
-    found = _gradients(model, losses)
+    with _layer_by_layer(inner):
+        found = _gradients(model, losses)
     inner.set_attn_implementation(own)
     return found
 
@@ -151,6 +158,19 @@ def _gradients(model: PreTrainedModel | PeftModel, losses: Callable[[], Iterable
             total += loss.item()
     model.train(training)
     return Gradients(total, gradients)
+
+
+@contextmanager
+def _layer_by_layer(model: nn.Module) -> Iterator[None]:
+    """Has the backward pass compute each layer again, so that `eager` keeps the scores of one at a time."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 @contextmanager

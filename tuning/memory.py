@@ -6,10 +6,13 @@ size, i intermediate, r rank, and e the keys that a row copies for its branches 
     4h (inputs and outputs of the norms) + 3q (query, attention, its copy) + 2kv (1 + e) + 3i (gate, up, their product)
     + r per adapter
 
-Left out are the statistics of norms and attention, and the masks of branches: a few percent in the smallest models.
-This is a count of what Hybrid's own forward pass saves (fused LoRA linears, norms and attention, so neither scores nor
-logits), in the manner of Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models",
-section 4; tests/tuning/test_memory.py holds it against the tensors that autograd saves.
+Gemma has h more for each of its two further norms. No fused kernel of `sdpa` computes soft-capped scores: there it is
+4q (query, keys and values repeated for all heads, attention) and, for each pair of tokens of a tree, a byte of its mask
+and for each head the tanh and the softmax, which is float32 and in a narrower dtype is kept in that as well. Left out
+are the statistics of norms and attention, and the masks of branches: a few percent in the smallest models.
+This is a count of what Hybrid's own forward pass saves (fused LoRA linears, norms and attention, so no logits), in the
+manner of Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", section 4;
+tests/tuning/test_memory.py holds it against the tensors that autograd saves.
 """
 
 import os
@@ -34,10 +37,16 @@ class RowSize(NamedTuple):
     Attributes:
         tokens: Tokens, shared ones counted once.
         copied_keys: Keys beside which the branches are computed where attention copies them (`sdpa`).
+        scores: Pairs of tokens of a tree, whose scores attention keeps where they are soft-capped (`sdpa`).
     """
 
     tokens: int
-    copied_keys: int
+    copied_keys: int = 0
+    scores: int = 0
+
+    def in_place(self) -> "RowSize":
+        """The row where a kernel reads keys in place and keeps no scores, as on a GPU."""
+        return RowSize(self.tokens)
 
 
 class Choice(NamedTuple):
@@ -63,20 +72,13 @@ def row_size(row: Row) -> RowSize:
 
     Each branch is computed beside a copy of its prefix's keys and its own, padded to the longest; see attention.
     """
-    copied = sum(
-        len(tree.branches) * (len(tree.prefix_ids) + max(branch.tokens for branch in tree.branches))
-        for tree in row
-        if tree.prefix_ids
-    )
-    return RowSize(sum(tree.tokens for tree in row), copied)
+    copied = sum(len(tree.branches) * tree.longest for tree in row if tree.prefix_ids)
+    return RowSize(sum(tree.tokens for tree in row), copied, sum(tree.tokens**2 for tree in row))
 
 
 def largest_row(rows: Sequence[Row]) -> RowSize:
-    """Returns the most tokens and the most copied keys that a row has."""
-    sizes = [row_size(row) for row in rows]
-    return RowSize(
-        max((size.tokens for size in sizes), default=0), max((size.copied_keys for size in sizes), default=0)
-    )
+    """Returns the most that a row has of everything."""
+    return RowSize(*map(max, zip(*map(row_size, rows), strict=True))) if rows else RowSize(0)
 
 
 def layer_bytes(shape: Shape, row: RowSize, tune: TuneSettings, width: int, checkpointing: Recompute = "none") -> float:
@@ -94,9 +96,12 @@ def layer_bytes(shape: Shape, row: RowSize, tune: TuneSettings, width: int, chec
     ranks = 0.0
     if tune.method != "full":
         ranks = tune.rank * len(adapted_linears(shape, tune.target_modules)) / shape.layers
-    copied = row.copied_keys / row.tokens
     inside = shape.intermediate * (1 if checkpointing == "selective" else 3)
-    return width * (4 * shape.hidden + 3 * shape.query + 2 * shape.key * (1 + copied) + inside + ranks)
+    elements = (2 + shape.norms) * shape.hidden + inside + ranks
+    if shape.scored_heads and row.scores:
+        per_score = 1 + shape.scored_heads * (width + 4 + (width if width < 4 else 0))
+        return width * (elements + 4 * shape.query) + per_score * row.scores / row.tokens
+    return width * (elements + 3 * shape.query + 2 * shape.key * (1 + row.copied_keys / row.tokens))
 
 
 def activation_bytes(shape: Shape, row: RowSize, tune: TuneSettings, width: int, checkpointing: Recompute) -> float:
@@ -120,14 +125,25 @@ def optimizer_bytes(trained: float, optimizer: Optimizer) -> float:
     return trained * (0.5 if optimizer == "paged_adamw_8bit" else 2)
 
 
-def free_memory_mb() -> float:
-    """Returns the memory that a process can have on the host: what Linux calls available, elsewhere half of all."""
+def free_memory_mb(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Returns the memory that a process can have on the host: what Linux calls available, elsewhere half of all.
+
+    Args:
+        cgroup: Where Linux tells what a container may have; that is the limit if it is less.
+    """
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             values = dict(line.split(":", 1) for line in lines)
-        return int(values["MemAvailable"].split()[0]) / 1024
+        available = int(values["MemAvailable"].split()[0]) / 1024
     except (OSError, KeyError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**21
+    try:
+        limit, used = (int((cgroup / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+        counters = dict(line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return available
+    cached = int(counters.get("inactive_file", 0))  # given back when it is needed
+    return min(available, max(0, limit - used + cached) / 2**20)
 
 
 def peak_memory_mb() -> float:

@@ -98,18 +98,21 @@ def load_base(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
     if packed:
-        _keep_packing(model)
+        _keep_packing(model, dtype)
     elif method == "qlora":
         round_to_nf4(model)
     return model
 
 
-def _keep_packing(model: PreTrainedModel) -> None:
-    """Has bitsandbytes compute with the weights as they were packed, and makes sure that it reads them rightly.
+def _keep_packing(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Has bitsandbytes compute in a dtype with the weights as they were packed, and makes sure that it reads them.
 
     Raises:
         ModelError: It does not: its CPU code of 0.50 misreads rows that end within a block, on some processors.
     """
+    for parameter in model.parameters():  # beside weights that were stored packed, those of the file's own dtype
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
     checked: set[torch.Size] = set()
     for name, module in model.named_modules():
         if not isinstance(module, Linear4bit):
@@ -117,6 +120,8 @@ def _keep_packing(model: PreTrainedModel) -> None:
         # On processors with AVX512-BF16 its first forward pass would pack the weights anew, with scales in bfloat16:
         # another model than the one that is trained.
         module.support_avx512bf16_for_cpu = False
+        # Those that were stored packed name the dtype they had before.
+        module.compute_dtype, module.weight.quant_state.dtype = dtype, dtype
         weight, state = module.weight.data, module.weight.quant_state
         if state.shape not in checked and not torch.equal(dequantize_4bit(weight, state), unpacker(weight, state)()):
             raise ModelError(
@@ -124,6 +129,34 @@ def _keep_packing(model: PreTrainedModel) -> None:
                 f"({name}) on this processor; set tune.weights to resident"
             )
         checked.add(state.shape)
+
+
+def check_stored(path: Path, *, packed: bool) -> None:
+    """Refuses to tune weights that are stored in fewer bits, unless they are kept as QLoRA would pack them itself.
+
+    Args:
+        path: Folder of the model.
+        packed: Whether linear layers are kept in NF4.
+
+    Raises:
+        ModelError: They are; the message names the way out.
+    """
+    try:
+        stored = json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    except (OSError, ValueError, AttributeError):  # what is wrong with the file is told by who loads the model
+        return
+    if not stored:
+        return
+    if stored.get("bnb_4bit_quant_type") != "nf4" or not stored.get("bnb_4bit_use_double_quant"):
+        raise ModelError(
+            f"the weights in {path} are stored quantised ({stored.get('quant_method') or 'by an unknown method'}) in a "
+            "way that cannot be tuned: name the model with its ordinary weights, which tune.method qlora packs itself"
+        )
+    if not packed:
+        raise ModelError(
+            f"the weights in {path} are stored in NF4, which only tune.method qlora with tune.weights nf4 reads: set "
+            "these, or name the model with its ordinary weights"
+        )
 
 
 def round_to_nf4(model: PreTrainedModel) -> None:

@@ -1,5 +1,6 @@
 """The settings of one fine-tuning run; importing this module loads no torch."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -98,8 +99,8 @@ class TuneSettings:
         for name in ("rank", "alpha", "max_tokens", "trees_per_step", "min_steps", "min_shared_tokens", "save_steps"):
             _whole(name, getattr(self, name))
         _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        _require("epochs", self.epochs, self.epochs > 0, "above 0")
+        _require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0 and finite")
+        _require("epochs", self.epochs, 0 < self.epochs < math.inf, "above 0 and finite")
         _require("warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "in [0, 1)")
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         _require("max_grad_norm", self.max_grad_norm, self.max_grad_norm >= 0, "0 or more")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hybrid.errors import ModelError
 from hybrid.tuning.settings import TuneSettings
 
+_NF4 = ".quant_state.bitsandbytes__nf4"  # JSON of a packed weight, with the shape that it has unpacked
 _EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")
 
 
@@ -38,6 +39,8 @@ class Shape:
         key: Key-value heads times head size.
         vocabulary: Size of the vocabulary.
         stored_bytes: Size of the tensors in the files.
+        norms: Norms of a layer that are as wide as the hidden states.
+        scored_heads: Heads whose scores are soft-capped.
     """
 
     parameters: int
@@ -49,6 +52,8 @@ class Shape:
     key: int
     vocabulary: int
     stored_bytes: int = 0
+    norms: int = 2
+    scored_heads: int = 0
 
 
 def load_shape(folder: Path) -> Shape:
@@ -58,17 +63,25 @@ def load_shape(folder: Path) -> Shape:
         ModelError: A file is missing or damaged, or lacks a size.
     """
     tensors: dict[str, tuple[int, ...]] = {}
+    packed: dict[str, tuple[int, ...]] = {}
     size = 0
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         for file in sorted(folder.glob("*.safetensors")):
             with file.open("rb") as opened:
-                header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-            stored = {name: value for name, value in header.items() if name != "__metadata__"}
+                length = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(length))
+                stored = {name: value for name, value in header.items() if name != "__metadata__"}
+                for name in (name for name in stored if name.endswith(_NF4)):
+                    begin, end = stored[name]["data_offsets"]
+                    opened.seek(8 + length + begin)
+                    packed[name.removesuffix(_NF4)] = tuple(json.loads(opened.read(end - begin))["shape"])
             tensors |= {name: tuple(value["shape"]) for name, value in stored.items()}
             size += sum(value["data_offsets"][1] - value["data_offsets"][0] for value in stored.values())
     except (OSError, ValueError, LookupError, TypeError, MemoryError, OverflowError) as error:
         raise ModelError(f"the model in {folder} cannot be read: {error}") from error
+    parts = tuple(f"{name}." for name in packed)
+    tensors = {name: shape for name, shape in tensors.items() if not name.startswith(parts)} | packed
     return replace(read_shape(config, tensors), stored_bytes=size)
 
 
@@ -99,7 +112,21 @@ def read_shape(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]
     )
     layers, intermediate, vocabulary = sizes
     parameters = sum(math.prod(shape) for shape in tensors.values())
-    return Shape(parameters, linears, layers, hidden, intermediate, size * heads, key, vocabulary)
+    norms = (
+        sum(shape == (hidden,) and "norm" in name and ".layers." in name for name, shape in tensors.items()) // layers
+    )
+    return Shape(
+        parameters,
+        linears,
+        layers,
+        hidden,
+        intermediate,
+        size * heads,
+        key,
+        vocabulary,
+        norms=norms or 2,
+        scored_heads=heads if values.get("attn_logit_softcapping") else 0,
+    )
 
 
 def adapted_linears(shape: Shape, target: str | tuple[str, ...]) -> list[Linear]:

@@ -22,7 +22,7 @@ from hybrid.tuning import checkpoints as saved
 from hybrid.tuning.batch import TreeBatch, collate
 from hybrid.tuning.fast_paths import fast_paths
 from hybrid.tuning.lora import attach_adapter
-from hybrid.tuning.loss import check_parity, parity_tree, row_loss, separate_gradients, shared_gradients
+from hybrid.tuning.loss import causal_lm, check_parity, parity_tree, row_loss, separate_gradients, shared_gradients
 from hybrid.tuning.memory import (
     HEADROOM,
     Choice,
@@ -34,6 +34,7 @@ from hybrid.tuning.memory import (
 )
 from hybrid.tuning.model import (
     TunedRecord,
+    check_stored,
     compute_dtype,
     default_device,
     dtype_name,
@@ -102,6 +103,11 @@ class TreeTrainer(Trainer):
         self.backend = backend
         self.tokens = 0
         self.answer_tokens = 0
+        # The gradient of a mean over many tokens is too small for float16: there it is that of about their sum until it
+        # reaches the trained parameters, which are float32.
+        self.scales, self.scale = causal_lm(model).dtype is torch.float16, 1.0
+        for parameter in (p for p in model.parameters() if self.scales and p.requires_grad):
+            parameter.register_hook(lambda gradient: gradient / self.scale)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -123,22 +129,26 @@ class TreeTrainer(Trainer):
         """Returns this row's share of the step's mean loss."""
         if num_items_in_batch is None:
             raise TrainingError("the loss of a row needs the number of answer tokens of its optimiser step")
+        if self.scales:
+            self.scale = 2.0 ** math.floor(math.log2(float(num_items_in_batch)))
         # Normalising the weights instead of the loss leaves the gradient of low precision rows rounded once.
-        batch = TreeBatch(**{**inputs, "weights": inputs["weights"] / num_items_in_batch})
+        batch = TreeBatch(**{**inputs, "weights": inputs["weights"] * (self.scale / num_items_in_batch)})
         self.tokens += batch.input_ids.numel()
         self.answer_tokens += batch.targets.numel()
-        return row_loss(self.model, batch, self.backend)
+        loss = row_loss(self.model, batch, self.backend)
+        return loss.detach() / self.scale + (loss - loss.detach())  # whose gradient is that of `loss`
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Passes metrics to the loggers and the progress bar, and stops a run that has diverged."""
         super().log(logs, start_time)
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"the loss is {logs['loss']} at step {self.state.global_step}: lower tune.learning_rate"
-                f" = {self.args.learning_rate}, or compute in float32"
-            )
+        for name, what in (("loss", "loss"), ("grad_norm", "size of the gradient")):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise TrainingError(
+                    f"the {what} is {logs[name]} at step {self.state.global_step}: lower tune.learning_rate"
+                    f" = {self.args.learning_rate}, or compute in float32"
+                )
         self.progress.total, self.progress.n = self.state.max_steps, self.state.global_step
         self.progress.set_postfix(loss=f"{logs['loss']:.3f}")
 
@@ -182,6 +192,7 @@ def tune(
     weights = resolve_weights(settings.weights, device) if settings.method == "qlora" else "resident"
     set_seed(seed)
     model = prepare_model(model_path, settings, dtype, device)
+    attention.check_length(model.config, max(tree.longest for row in rows for tree in row))
     choice = plan_memory(model, model_path, rows, settings)
     chosen = replace(settings, checkpointing=choice.checkpointing)
     last = saved.prepare(checkpoints, _plan(rows, settings, seed, model_path))
@@ -264,6 +275,8 @@ def prepare_model(
     """
     if settings.attention in ("flex", "triton") and device.type != "cuda":
         raise ConfigError(f"tune.attention is {settings.attention!r}, which needs a CUDA GPU; set it to auto or sdpa")
+    packed = settings.method == "qlora" and resolve_weights(settings.weights, device) == "nf4"
+    check_stored(Path(model_path), packed=packed)
     model = load_base(model_path, method=settings.method, weights=settings.weights, dtype=dtype, device=device)
     attention.check_supported(model.config)
     attention.register()
@@ -281,7 +294,7 @@ def plan_memory(
     free_mb = torch.cuda.mem_get_info(device)[0] / 2**20 if device.type == "cuda" else free_memory_mb()
     row = largest_row(rows)
     if attention.resolve_backend(settings.attention, device) != "sdpa":
-        row = row._replace(copied_keys=0)
+        row = row.in_place()
     room_mb = HEADROOM * free_mb - (trained + optimizer_bytes(trained, settings.optimizer)) / 2**20
     return choose_checkpointing(load_shape(Path(model_path)), row, settings, model.dtype.itemsize, room_mb)
 
@@ -358,6 +371,12 @@ def _trainer(
 
 
 def _save(model: PreTrainedModel | PeftModel, model_path: Path | str, output: Path, settings: TuneSettings) -> None:
+    broken = [name for name, p in model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if broken:
+        raise TrainingError(
+            f"training left {len(broken)} tensors with values that are not finite, such as {broken[0]}: lower "
+            f"tune.learning_rate = {settings.learning_rate}, or compute in float32"
+        )
     output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(output))
     if settings.method == "full":

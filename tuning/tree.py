@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
+import numpy as np
+
 from hybrid.errors import TrainingError
 
 
@@ -53,6 +55,11 @@ class ContextTree(NamedTuple):
     def tokens(self) -> int:
         """Number of tokens with the prefix counted once."""
         return len(self.prefix_ids) + sum(branch.tokens for branch in self.branches)
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest sample."""
+        return len(self.prefix_ids) + max(branch.tokens for branch in self.branches)
 
 
 Row = tuple[ContextTree, ...]
@@ -131,13 +138,11 @@ def pack_rows(trees: Sequence[ContextTree], *, max_tokens: int, seed: int) -> li
         seed: Equal seeds give equal rows.
     """
     rows: list[list[ContextTree]] = []
-    room: list[int] = []
+    room = np.full(len(trees), max_tokens)  # of the rows that are not begun, too
     for tree in random.Random(seed).sample(trees, len(trees)):
-        place = next((index for index, free in enumerate(room) if free >= tree.tokens), None)
-        if place is None:
-            place = len(rows)
+        place = int(np.argmax(room >= tree.tokens))
+        if place == len(rows):
             rows.append([])
-            room.append(max_tokens)
         rows[place].append(tree)
         room[place] -= tree.tokens
     return [tuple(row) for row in rows]

@@ -4,16 +4,19 @@ from torch import Tensor
 from transformers import (
     CohereConfig,
     Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     PreTrainedConfig,
     Qwen2Config,
     Qwen3NextConfig,
 )
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.attention import Backend, TreeMask, check_supported, tree_attention
+from hybrid.tuning.attention import Backend, TreeMask, check_length, check_supported, tree_attention
 from hybrid.tuning.batch import TreeLayout, TreeSpan, positions, segments
 
 LAYOUTS = {
@@ -162,3 +165,40 @@ def test_models_with_full_or_sliding_attention_are_supported(config: PreTrainedC
 def test_other_models_are_refused_by_name(config: PreTrainedConfig, named: str) -> None:
     with pytest.raises(TrainingError, match=named):
         check_supported(config)
+
+
+_LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 48, "long_factor": [4.0] * 48}
+_DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Phi3Config(max_position_embeddings=256, original_max_position_embeddings=64, rope_parameters=_LONG),
+        LlamaConfig(max_position_embeddings=64, rope_parameters=_DYNAMIC),
+        Gemma3TextConfig(
+            max_position_embeddings=64,
+            rope_parameters={
+                "full_attention": _DYNAMIC,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        ),
+    ],
+    ids=["longrope", "dynamic", "by kind of layer"],
+)
+def test_samples_with_frequencies_of_their_own_are_refused(config: PreTrainedConfig) -> None:
+    check_length(config, 64)
+    with pytest.raises(
+        TrainingError, match=r"rope_type '(longrope|dynamic)' beyond their first 64 .* has 65: retrieve"
+    ):
+        check_length(config, 65)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LlamaConfig(rope_parameters=_YARN), Gemma3TextConfig(), GPT2Config()],
+    ids=lambda config: config.model_type,
+)
+def test_other_embeddings_are_the_same_at_any_length(config: PreTrainedConfig) -> None:
+    check_length(config, 10**6)

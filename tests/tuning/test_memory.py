@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from hybrid.tuning.batch import collate
 from hybrid.tuning.fast_paths import fast_paths
@@ -32,28 +41,44 @@ ROW: Row = tuple(build_trees([Example(str(n), "g", p, (7,) * 10) for n, p in enu
 SHAPE = Shape(10_000, (), layers=4, hidden=64, intermediate=160, query=64, key=32, vocabulary=64)
 
 
+FAMILIES: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 16, "sliding_window": 9}),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 16, "sliding_window": 999}),
+}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_the_formula_counts_what_autograd_saves(
-    tmp_path: Path, dtype: str, method: Any, checkpointing: Recompute
+    tmp_path: Path, kind: str, dtype: str, method: Any, checkpointing: Recompute
 ) -> None:
     settings = TuneSettings(method=method, rank=4, checkpointing=checkpointing)
     # The difference of two depths leaves out what layers share (the final norm, the head, masks and positions), and the
     # last layer, which keeps less.
-    shallow, deep = (_saved_bytes(tmp_path, layers, settings, dtype) for layers in (2, 4))
+    shallow, deep = (_saved_bytes(tmp_path, kind, layers, settings, dtype) for layers in (2, 4))
     width = {"float32": 4, "bfloat16": 2}[dtype]
     row = largest_row([ROW])
-    per_token = layer_bytes(load_shape(tmp_path / "2"), row, settings, width, checkpointing)
-    statistics = 0 if checkpointing == "full" else row.tokens * (4 * 4 + 2 * 4) + 30 * 330 * width  # 4 heads, 2 norms
+    shape = load_shape(tmp_path / "2")
+    per_token = layer_bytes(shape, row, settings, width, checkpointing)
+    statistics = 0.0
+    if checkpointing != "full":
+        statistics = row.tokens * shape.norms * 4
+        if not shape.scored_heads:
+            statistics += row.tokens * 4 * 4 + 30 * 330 * width  # 4 heads, the mask of a branch
+        if kind == "gemma3":  # norms of queries and keys: inputs and statistics
+            statistics += row.tokens * (width * (shape.query + shape.key) + 6 * 4)
     assert row.tokens * per_token + statistics == pytest.approx((deep - shallow) / 2, rel=0.01)
 
 
-def _saved_bytes(folder: Path, layers: int, settings: TuneSettings, dtype: str) -> int:
+def _saved_bytes(folder: Path, kind: str, layers: int, settings: TuneSettings, dtype: str) -> int:
     """Bytes that one forward pass of a small model keeps for the backward pass."""
+    model_of, config_of, fields = FAMILIES[kind]
     sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 160}
     heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": layers}
-    LlamaForCausalLM(LlamaConfig(**sizes, **heads)).save_pretrained(folder / str(layers))
+    model_of(config_of(**sizes, **heads, **fields)).save_pretrained(folder / str(layers))
     model = prepare_model(folder / str(layers), settings, getattr(torch, dtype), torch.device("cpu"))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}
@@ -69,10 +94,11 @@ def _saved_bytes(folder: Path, layers: int, settings: TuneSettings, dtype: str) 
 
 
 def test_a_row_counts_shared_tokens_once_and_copied_keys_for_each_branch() -> None:
-    assert largest_row([ROW, ()]) == RowSize(tokens=300 + 6 * 30, copied_keys=6 * (300 + 30))
+    assert largest_row([ROW, ()]) == RowSize(tokens=480, copied_keys=6 * (300 + 30), scores=480**2)
     alone: Row = tuple(build_trees([Example("a", "g", (1,) * 20, (2,))], max_tokens=64))
-    assert largest_row([alone]) == RowSize(21, 0)
-    assert largest_row([]) == RowSize(0, 0)
+    assert largest_row([alone]) == RowSize(21, 0, 21**2)
+    assert largest_row([]) == RowSize(0)
+    assert largest_row([ROW]).in_place() == RowSize(480)
 
 
 @pytest.mark.parametrize("way", ["none", "selective", "full"])
@@ -95,6 +121,16 @@ def test_the_first_way_that_fits_is_chosen() -> None:
 def test_the_memory_of_the_host_is_read() -> None:
     assert 10 < peak_memory_mb() < 1e6
     assert 10 < free_memory_mb() < 1e8
+
+
+def test_a_container_may_have_less_than_its_host(tmp_path: Path) -> None:
+    host = free_memory_mb(tmp_path)
+    (tmp_path / "memory.current").write_text(f"{300 << 20}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {100 << 20}\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory_mb(tmp_path) == pytest.approx(host, rel=0.2)
+    (tmp_path / "memory.max").write_text(f"{700 << 20}\n")
+    assert free_memory_mb(tmp_path) == 500
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="getrusage alone tells of memory here")

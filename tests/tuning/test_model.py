@@ -9,10 +9,17 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from hybrid.errors import ArtefactError, ModelError
+from hybrid.tuning.fast_paths import fast_paths
 from hybrid.tuning.lora import base_weight
+from hybrid.tuning.loss import check_parity, separate_gradients, shared_gradients
 from hybrid.tuning.model import TunedRecord, compute_dtype, load_base, load_tuned, read_record, write_record
+from hybrid.tuning.settings import TuneSettings
+from hybrid.tuning.shape import load_shape
+from hybrid.tuning.trainer import prepare_model
+from hybrid.tuning.tree import Example, build_trees
 
 CPU = torch.device("cpu")
 
@@ -107,3 +114,62 @@ def test_pickled_weights_are_not_read(model_folder: Callable[[str], Path], tmp_p
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot load the model"):
         load_base(folder, method="lora")
+
+
+def _stored(folder: Path, target: Path, **options: object) -> Path:
+    """A model whose weights are stored quantised."""
+    quantisation = BitsAndBytesConfig(**options)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=quantisation, dtype=torch.bfloat16, device_map={"": "cpu"}
+    )
+    model.save_pretrained(target)
+    return target
+
+
+NESTED = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_stored_in_nf4_are_tuned_as_they_are(
+    model_folder: Callable[[str], Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    stored = _stored(model_folder("llama"), tmp_path, **NESTED)
+    shape, ordinary = load_shape(stored), load_shape(model_folder("llama"))
+    assert (shape.linears, shape.parameters) == (ordinary.linears, ordinary.parameters)
+    assert shape.stored_bytes < ordinary.stored_bytes
+    settings = TuneSettings(method="qlora", weights="nf4", rank=3)
+    model = prepare_model(stored, settings, dtype, CPU)
+    (tree,) = build_trees([Example(n, "g", (*range(2, 30), n_), (5, 1)) for n_, n in enumerate("abc")], max_tokens=99)
+    truth = separate_gradients(model, tree)
+    with fast_paths(model, settings):
+        check_parity(shared_gradients(model, tree), truth, model)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "told"),
+    [
+        (
+            NESTED,
+            TuneSettings(method="qlora", weights="resident"),
+            r"stored in NF4, which only tune\.method qlora with",
+        ),
+        (NESTED, TuneSettings(method="lora"), r"stored in NF4, which only tune\.method qlora with tune\.weights nf4"),
+        (
+            {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            TuneSettings(weights="nf4"),
+            "cannot be tuned: name the",
+        ),
+        (
+            {"load_in_8bit": True},
+            TuneSettings(method="lora"),
+            r"stored quantised \(bitsandbytes\) in a way that cannot",
+        ),
+    ],
+    ids=["resident", "lora", "plain scales", "8 bits"],
+)
+def test_weights_stored_otherwise_are_refused(
+    model_folder: Callable[[str], Path], tmp_path: Path, options: dict[str, object], settings: TuneSettings, told: str
+) -> None:
+    stored = _stored(model_folder("llama"), tmp_path, **options)
+    with pytest.raises(ModelError, match=told):
+        prepare_model(stored, settings, torch.float32, CPU)

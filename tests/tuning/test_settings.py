@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -26,6 +27,8 @@ def test_importing_the_settings_loads_no_torch() -> None:
         ("target_modules", ()),
         ("learning_rate", 0.0),
         ("epochs", -1),
+        ("epochs", math.inf),
+        ("learning_rate", math.nan),
         ("warmup_ratio", 1.0),
         ("weight_decay", -0.1),
         ("max_grad_norm", -1.0),

@@ -1,16 +1,19 @@
 import json
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, TrainerState
 
 from hybrid.errors import ConfigError, TrainingError
 from hybrid.tuning import checkpoints
@@ -18,8 +21,8 @@ from hybrid.tuning.batch import TreeBatch
 from hybrid.tuning.loss import row_loss
 from hybrid.tuning.model import load_tuned
 from hybrid.tuning.settings import AttentionBackend, Method, TuneSettings, Weights
-from hybrid.tuning.trainer import TuneResult, training_arguments, tune
-from hybrid.tuning.tree import Example
+from hybrid.tuning.trainer import TreeTrainer, TuneResult, _save, prepare_model, training_arguments, tune
+from hybrid.tuning.tree import Example, build_trees, pack_rows
 
 MakeExamples = Callable[..., list[Example]]
 ModelFolder = Callable[[str], Path]
@@ -254,6 +257,19 @@ def test_checkpoints_of_another_run_are_discarded(tmp_path: Path) -> None:
     assert not list(folder.glob("checkpoint-*"))
 
 
+def test_a_checkpoint_that_was_cut_off_is_not_continued(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    assert checkpoints.prepare(folder, "a") is None
+    for step in (1, 2, 3):
+        (folder / f"checkpoint-{step}").mkdir()
+        (folder / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"x" * 100)
+        checkpoints.mark_complete(folder / f"checkpoint-{step}")
+    os.truncate(folder / "checkpoint-3" / "optimizer.pt", 99)
+    (folder / "checkpoint-2" / "complete").write_bytes(b"")
+    assert checkpoints.prepare(folder, "a") == folder / "checkpoint-1"
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-1"]
+
+
 def test_stdout_stays_empty(
     model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,6 +290,68 @@ def test_an_unknown_logger_is_named(model_folder: ModelFolder, make_examples: Ma
 def test_a_diverging_run_stops(model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is nan"):
         fit(model_folder("llama"), make_examples(), tmp_path, learning_rate=1e38, epochs=9, max_grad_norm=0.0)
+
+
+class Spoil(TrainerCallback):
+    """Writes infinity into a gradient of the last step."""
+
+    def on_step_begin(self, args: object, state: TrainerState, control: object, **given: Any) -> None:
+        if state.global_step == state.max_steps - 1:
+            next(p for p in given["model"].parameters() if p.requires_grad).register_hook(lambda g: g + math.inf)
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_a_gradient_that_is_not_finite_leaves_no_adapter(
+    model_folder: ModelFolder,
+    make_examples: MakeExamples,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    max_grad_norm: float,
+) -> None:
+    make = TreeTrainer.__init__
+
+    def spoiled(self: TreeTrainer, *arguments: Any) -> None:
+        make(self, *arguments)
+        self.add_callback(Spoil())
+
+    monkeypatch.setattr(TreeTrainer, "__init__", spoiled)
+    with pytest.raises(TrainingError, match="the size of the gradient is inf at step 12"):
+        fit(model_folder("llama"), make_examples(), tmp_path, max_grad_norm=max_grad_norm)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_that_is_not_finite_is_not_written(model_folder: ModelFolder, tmp_path: Path) -> None:
+    settings = TuneSettings(method="lora", rank=4)
+    model = prepare_model(model_folder("llama"), settings, torch.float32, torch.device("cpu"))
+    next(p for p in model.parameters() if p.requires_grad).data[0, 0] = math.nan
+    with pytest.raises(TrainingError, match=r"1 tensors with values that are not finite, such as .*lora_A"):
+        _save(model, model_folder("llama"), tmp_path / "adapter", settings)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_mean_over_many_tokens_keeps_its_gradient_in_float16(model_folder: ModelFolder, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    examples = [Example(str(n), str(n), (2, 3, 4 + n), tuple(draw.choices(range(2, 60), k=200))) for n in range(30)]
+    found: dict[str, torch.Tensor] = {}
+
+    class Keep(TrainerCallback):
+        def on_pre_optimizer_step(self, args: object, state: object, control: object, **given: Any) -> None:
+            parts = [p.grad.flatten() for p in given["model"].parameters() if p.requires_grad]
+            found[name] = torch.cat(parts).double()
+
+    losses = {}
+    for name in ("float32", "float16"):
+        settings = TuneSettings(method="lora", rank=4, max_grad_norm=0.0, trees_per_step=30, min_steps=1)
+        torch.manual_seed(0)
+        model = prepare_model(model_folder("llama"), settings, getattr(torch, name), torch.device("cpu"))
+        rows = pack_rows(build_trees(examples, max_tokens=1024), max_tokens=1024, seed=0)
+        trainer = TreeTrainer(model, training_arguments(settings, 0, tmp_path, len(rows), len(examples)), rows)
+        trainer.add_callback(Keep())
+        trainer.train()
+        trainer.progress.close()
+        losses[name] = trainer.state.log_history[0]["loss"]
+    assert losses["float16"] == pytest.approx(losses["float32"], rel=1e-2)
+    assert (found["float16"] - found["float32"]).norm() < 0.02 * found["float32"].norm()  # 1.5 times its size without
 
 
 def assert_equal_adapters(one: Path, other: Path, tolerance: float = 1e-6) -> None:

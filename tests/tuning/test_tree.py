@@ -1,9 +1,11 @@
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.errors import TrainingError
-from hybrid.tuning.tree import ContextTree, Example, build_trees, common_prefix, pack_rows, tree_stats
+from hybrid.tuning.tree import Branch, ContextTree, Example, build_trees, common_prefix, pack_rows, tree_stats
 
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 EXAMPLES = st.lists(st.tuples(st.sampled_from("abc"), TOKENS, TOKENS), max_size=12).map(
@@ -87,3 +89,17 @@ def test_an_unusable_example_is_named(example: Example) -> None:
 def test_seeds_give_different_rows() -> None:
     trees = build_trees([Example(str(n), str(n), (n,), (1,)) for n in range(20)], max_tokens=8)
     assert pack_rows(trees, max_tokens=8, seed=0) != pack_rows(trees, max_tokens=8, seed=1)
+
+
+@given(st.lists(st.integers(1, 30), max_size=40), st.integers(0, 3))
+def test_rows_are_filled_first_fit(sizes: list[int], seed: int) -> None:
+    trees = [ContextTree(str(n), (), (Branch(str(n), (1,) * size, (2,)),)) for n, size in enumerate(sizes)]
+    rows: list[list[ContextTree]] = []
+    for tree in random.Random(seed).sample(trees, len(trees)):
+        room = (row for row in rows if sum(other.tokens for other in row) + tree.tokens <= 40)
+        row = next(room, None)
+        if row is None:
+            rows.append([tree])
+        else:
+            row.append(tree)
+    assert pack_rows(trees, max_tokens=40, seed=seed) == [tuple(row) for row in rows]
