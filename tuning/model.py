@@ -90,7 +90,8 @@ def load_base(
     """
     device = device or default_device()
     packed = method == "qlora" and resolve_weights(weights, device) == "nf4"
-    options: dict[str, Any] = {"quantization_config": _nf4_config(dtype)} if packed else {}
+    pack = packed and not _stored_quantisation(Path(path))
+    options: dict[str, Any] = {"quantization_config": _nf4_config(dtype)} if pack else {}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **_SAFE, **options
@@ -141,10 +142,7 @@ def check_stored(path: Path, *, packed: bool) -> None:
     Raises:
         ModelError: They are; the message names the way out.
     """
-    try:
-        stored = json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config")
-    except (OSError, ValueError, AttributeError):  # what is wrong with the file is told by who loads the model
-        return
+    stored = _stored_quantisation(path)
     if not stored:
         return
     if stored.get("bnb_4bit_quant_type") != "nf4" or not stored.get("bnb_4bit_use_double_quant"):
@@ -166,6 +164,14 @@ def round_to_nf4(model: PreTrainedModel) -> None:
         if type(module) is nn.Linear and module is not head:
             packed, state = quantize_4bit(module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4")
             module.weight.data.copy_(unpacker(packed, state)())
+
+
+def _stored_quantisation(path: Path) -> Mapping[str, Any]:
+    """What config.json says of how the weights are stored; empty where they are ordinary."""
+    try:
+        return json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+    except (OSError, ValueError, AttributeError):  # what is wrong with the file is told by who loads the model
+        return {}
 
 
 def save_tokenizer(model_path: Path | str, output: Path) -> None:
