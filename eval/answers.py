@@ -69,17 +69,17 @@ def normalise(text: str) -> str:
     """Lowers the text and drops punctuation, English articles and surplus white space.
 
     The steps and their order are those of the official SQuAD v1.1 script (Rajpurkar et al. 2016). Two additions leave
-    plain English as it is there: Unicode punctuation counts as punctuation (as in MLQA), and a text made of nothing
-    but punctuation and articles keeps it, so that the answers "+" and "-" differ.
+    plain English as it is there: Unicode punctuation counts as punctuation (as in MLQA), and of a text made of nothing
+    but articles these are kept, of one made of nothing but punctuation this, so that the answers "+" and "-" differ.
 
     >>> normalise("The  Eiffel-Tower, Paris!")
     'eiffeltower paris'
-    >>> normalise("東京。")
-    '東京'
+    >>> normalise("東京。"), normalise("A.")
+    ('東京', 'a')
     """
     lowered = unicodedata.normalize("NFC", text).lower()
     kept = lowered.translate({ord(character): None for character in set(lowered) if _is_punctuation(character)})
-    return " ".join(_ARTICLES.sub(" ", kept).split()) or " ".join(lowered.split())
+    return " ".join(_ARTICLES.sub(" ", kept).split()) or " ".join(kept.split()) or " ".join(lowered.split())
 
 
 def tokens(text: str) -> list[str]:

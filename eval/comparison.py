@@ -6,7 +6,7 @@ comparison.summaries[1].vs_rag.low
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -120,6 +120,7 @@ def compare(
     groups: Mapping[str, str] | None = None,
     grouped_by: GroupedBy = "document",
     further: Sequence[Mapping[str, Measure]] = (),
+    controls: Collection[str] = (),
 ) -> Comparison:
     """Scores every arm and tests it against the baseline, pairing by question id.
 
@@ -135,6 +136,7 @@ def compare(
         grouped_by: What questions of one label have in common.
         further: Further measures, each of every arm by its name; see `hybrid.eval.further`. Their values stand in the
             order of the questions.
+        controls: Names of arms that nobody can build: p-values are adjusted for their number apart from the others.
 
     Raises:
         ValueError: k is below 1.
@@ -155,7 +157,7 @@ def compare(
     measured = [
         [*measures(questions, run.replies, scores[run.name], metric=metric, k=k), *more[run.name]] for run in joined
     ]
-    summaries = summarise(joined, measured, numbers, baseline=baseline, seed=seed)
+    summaries = summarise(joined, measured, numbers, baseline=baseline, seed=seed, controls=controls)
     return Comparison(
         summaries, tuple(questions), joined, scores, baseline, metric, k, seed, tuple(numbers), grouped_by, more
     )

@@ -6,7 +6,6 @@ trusted is measured by `calibration` against exact metrics, and by `spread` over
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
@@ -31,7 +30,7 @@ _SUPPORT = (
     "You check whether a source supports a claim, by the source alone. 5: fully supported. 3: partly. "
     '1: contradicted or not mentioned. Reply with JSON only: {"score": 1}'
 )
-_OBJECT = re.compile(r"\{[^{}]*\}")
+_DECODER = json.JSONDecoder()
 
 
 class TextGenerator(Protocol):
@@ -205,15 +204,18 @@ def parse_preference(reply: str) -> Literal["A", "B", "tie"] | None:
 
 
 def _values(reply: str, key: str) -> list[Any]:
-    """What the JSON objects of a reply hold under the key, each value once."""
+    """What the JSON objects of a reply hold under the key, each value once; not what a model says while it thinks."""
     found: list[Any] = []
-    for match in _OBJECT.findall(reply):
+    text = reply.rpartition("</think>")[2]
+    at = text.find("{")
+    while at >= 0:
         try:
-            values = json.loads(match)
-        except ValueError:
-            continue
+            values, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            values, end = {}, at + 1
         if key in values and values[key] not in found:
             found.append(values[key])
+        at = text.find("{", end)
     return found
 
 

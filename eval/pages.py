@@ -199,7 +199,7 @@ def _p(value: float) -> str:
 
 def _cell(value: object) -> str:
     text = " ".join(str(value).split())
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("[", "\\["), ("]", "\\]"), ("`", "\\`")):
         text = text.replace(character, entity)
     return text
 

@@ -107,6 +107,8 @@ def swap_p(sums: tuple[Array, Array], others: tuple[Array, Array], *, resamples:
     """
     halves = [(mine + theirs) / 2 for mine, theirs in zip(sums, others, strict=True)]
     leads = [(mine - theirs) / 2 for mine, theirs in zip(sums, others, strict=True)]
+    for lead, half in zip(leads, halves, strict=True):
+        lead[abs(lead) <= _ROUNDING * abs(half)] = 0
     differ = (leads[0] != 0) | (leads[1] != 0)
     p = np.ones(sums[0].shape[1])
     many = []
@@ -157,7 +159,8 @@ def _acceleration(jackknife: Array) -> float:
         return 0.0
     lead = jackknife.mean() - jackknife
     spread = float((lead**2).sum())
-    return float((lead**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    scale = 6 * spread**1.5  # which may be 0 where the spread is all but
+    return float((lead**3).sum()) / scale if scale > 0 else 0.0
 
 
 def _blocks(resamples: int, width: int) -> Iterator[int]:

@@ -60,7 +60,7 @@ def share_interval(outcomes: Sequence[float], groups: Sequence[int], *, confiden
     [0.07, 0.93]
     """
     effect = design_effect(outcomes, groups)
-    worth = len(outcomes) / max(1.0, effect) if effect else len(set(groups))
+    worth = len(outcomes) / max(1.0, effect) if effect is not None else len(set(groups))
     share = sum(outcomes) / len(outcomes) if len(outcomes) else 0.0
     return wilson_interval(share * worth, worth, confidence=confidence)
 

@@ -6,7 +6,6 @@ swaps and counts whole groups.
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -139,20 +138,47 @@ def design_effect(values: Sequence[float] | Array, groups: Sequence[int]) -> flo
     return together / alone if alone and together is not None else None
 
 
+def can_show(groups: int, tests: int = 1, level: float = 0.05) -> bool:
+    """Whether so many groups can show any difference at `level` in the best of `tests`, by Holm's adjustment.
+
+    The least p-value of a test that swaps the sides of whole groups is 2 / 2 ** groups.
+
+    >>> can_show(5), can_show(6), can_show(7, tests=3), can_show(6, tests=3)
+    (False, True, True, False)
+    """
+    return 2 * tests / 2.0**groups < level
+
+
 def detectable_difference(
     differences: Sequence[float] | Array,
     *,
     groups: Sequence[int] | None = None,
+    tests: int = 1,
     level: float = 0.05,
     power: float = 0.8,
 ) -> float | None:
     """The smallest mean paired difference that as many pairs would show at `level` with probability `power`.
 
-    By the normal approximation, ``(z(1 - level / 2) + z(power)) * standard error``; None for fewer than two pairs.
+    It is ``(t(1 - level / (2 tests)) + t(power)) * standard error`` with the quantiles of the t distribution for the
+    number of groups: the best of several arms must pass Holm's first step.
+
+    Args:
+        differences: One value per pair.
+        groups: One label per pair; pairs of one group are taken for dependent.
+        tests: How many arms are tested.
+        level: Of the test.
+        power: Wanted probability.
+
+    Returns:
+        The difference; None where so few groups could show none, whatever its size.
     """
     error = standard_error(differences, groups=groups)
-    normal = NormalDist()
-    return None if error is None else (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * error
+    count = len(differences) if groups is None else len(set(groups))
+    if error is None or not can_show(count, tests, level):
+        return None
+    from scipy.stats import t
+
+    return float(t.isf(level / tests / 2, count - 1) + t.ppf(power, count - 1)) * error
 
 
 def _mean_variance(data: Array, groups: Sequence[int] | None) -> float | None:

@@ -1,6 +1,6 @@
 """The scores of every arm with their intervals, and their differences to a baseline with tests."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +35,8 @@ class Versus(NamedTuple):
         high: Upper end.
         p: Two-sided p-value of the permutation test that swaps the arms, cluster by cluster.
         p_holm: The same, adjusted for the number of arms.
-        detectable: Smallest true difference that as many questions would show 4 times of 5; None for fewer than two.
+        detectable: Smallest true difference that as many questions would show 4 times of 5, adjusted for the number of
+            arms; None where so few groups of questions can show none.
         design_effect: How many times the clusters enlarge the variance; None where nothing varies.
         mcnemar: The test for 0-or-1 measures; it takes the questions for independent.
     """
@@ -109,6 +110,7 @@ def summarise(
     *,
     baseline: str,
     seed: int,
+    controls: Collection[str] = (),
 ) -> tuple[ArmSummary, ...]:
     """Summarises every arm and compares it with the baseline.
 
@@ -121,6 +123,7 @@ def summarise(
         groups: The cluster of every question.
         baseline: Name of the arm to compare with; without it there are no differences.
         seed: Seed of the resampling.
+        controls: Names of arms that are adjusted for among themselves, apart from the others.
     """
     names = [run.name for run in runs]
     scores: list[dict[str, Estimate]] = [{} for _ in runs]
@@ -132,8 +135,10 @@ def summarise(
         for number, side in enumerate(sides):
             scores[number] |= _estimates(alike, side, here)
             if baseline in names and names[number] != baseline:
-                versus[number] |= _differences(alike, side, sides[names.index(baseline)], here, seed)
-    _adjust(versus)
+                tests = sum(name != baseline and (name in controls) is (names[number] in controls) for name in names)
+                versus[number] |= _differences(alike, side, sides[names.index(baseline)], here, seed, tests)
+    for apart in (True, False):
+        _adjust([own for name, own in zip(names, versus, strict=True) if (name in controls) is apart])
     order = [measure.name for measure in measured[0]]
     return tuple(
         _arm(run, {name: own[name] for name in order if name in own}, {n: against[n] for n in order if n in against})
@@ -195,7 +200,7 @@ def _estimates(alike: Sequence[Measure], side: _Side, groups: Sequence[int]) -> 
 
 
 def _differences(
-    alike: Sequence[Measure], side: _Side, base: _Side, groups: Sequence[int], seed: int
+    alike: Sequence[Measure], side: _Side, base: _Side, groups: Sequence[int], seed: int, tests: int
 ) -> dict[str, Versus]:
     p_values = swap_p(side.sums, base.sums, resamples=RESAMPLES, seed=seed)
     differences = {}
@@ -210,7 +215,7 @@ def _differences(
         whole = measure.share and bool(side.denominators[:, column].all() and base.denominators[:, column].all())
         differences[measure.name] = Versus(
             *(difference, low, high, p, p),
-            detectable_difference(influence, groups=groups),
+            detectable_difference(influence, groups=groups, tests=tests),
             design_effect(influence, groups),
             mcnemar(side.numerators[:, column].tolist(), base.numerators[:, column].tolist()) if whole else None,
         )

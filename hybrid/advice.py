@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
 from hybrid.arms import ARMS, Arm, controls
+from hybrid.cautions import ALPHA, FEW_CLUSTERS, asked, cautions, failures, made_up, metric_name, score
 from hybrid.config import WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.clusters import count_clusters
 from hybrid.eval.comparison import Comparison
 from hybrid.eval.constant import Constant, best_constant
 from hybrid.eval.labels import duration, p_value
-from hybrid.standings import POINTS, Standing, against, mean, over_constant, price, scored, stand, worth
+from hybrid.standings import Standing, against, mean, over_constant, price, scored, stand, worth
 
-_ALPHA = 0.05
-_FEW_QUESTIONS = 50
-_FEW_CLUSTERS = 20
 _WIDE = 20.0  # points of quality between the ends of an interval
-_LOW_RECALL = 0.7
 _NAMES = {
     "hybrid": "Hybrid (fine-tuned on retrieved contexts, served with retrieval)",
     "tuned": "Fine-tuning alone",
     "tuned_rag": "The closed-book adapter, served with retrieval",
     "base": "The base model alone",
     "rag": "Retrieval alone (RAG)",
-}
-_METRICS = {
-    "f1": "token F1",
-    "em": "exact match",
-    "contains": "share of answers that contain the right one",
-    "rouge_1": "ROUGE-1",
-    "rouge_2": "ROUGE-2",
-    "rouge_l": "ROUGE-L",
-    "bleu": "BLEU",
-    "chrf": "chrF",
 }
 
 
@@ -69,6 +56,7 @@ def decide(
     weights: WeightsConfig = WeightsConfig(),  # noqa: B008 - frozen
     costs: Mapping[str, ArmCost] | None = None,
     arms: Mapping[str, Arm] = ARMS,
+    documents: Collection[str] | None = None,
 ) -> Decision:
     """Decides which arm to build, from the paired differences against the baseline.
 
@@ -85,6 +73,7 @@ def decide(
         weights: What counts how much.
         costs: What each arm costs; arms without one have no price.
         arms: What each arm is; others count as untrained.
+        documents: Ids of the documents in the index, if they are known.
     """
     prices = costs or {}
     failing = {arm.name for arm in comparison.summaries if 2 * arm.errors > arm.n}
@@ -95,10 +84,13 @@ def decide(
         return _without_baseline(comparison, known)
     if comparison.baseline in failing or not any(mean(comparison, name) for name in known):
         reason = _useless(comparison, failed=comparison.baseline in failing)
-        return Decision(None, None, (reason,), tuple(_failed(comparison)))
+        return Decision(None, None, (reason,), tuple(failures(comparison)))
     if len(built) == 1:
-        reason = f"Only {built[0]} ran ({_score(comparison, built[0])}); with one arm there is nothing to compare."
-        return Decision(None, None, (reason,), tuple(_failed(comparison)))
+        left = f"Only {built[0]} ran ({score(comparison, built[0])})"
+        if failing & set(known):
+            left += f", as most answers of {', '.join(name for name in known if name in failing)} failed"
+        reason = f"{left}; with one arm there is nothing to compare."
+        return Decision(None, None, (reason,), tuple(failures(comparison)))
     worths = worth(comparison, weights, prices, arms)
     standings = stand(comparison, [name for name in built if name != comparison.baseline], worths, prices, arms)
     plain = weights.latency == weights.cost == weights.changes == 0
@@ -113,32 +105,21 @@ def decide(
         decision = _stay(comparison, [s for s in standings if s not in better], plain)
     decisive = next((s for s in standings if s.arm == decision.choice), max(standings, key=lambda s: s.net))
     free = [name for name in built if price(name, prices) is None] if weights.cost else []
-    warnings = _warnings(comparison, decisive, free, wide=_WIDE * (weights.quality or 1.0))
+    warnings = cautions(comparison, decisive, free, documents, wide=_WIDE * (weights.quality or 1.0))
+    warnings += made_up(comparison, decision.choice)
     if constant and blind:
         named = ", ".join(name for name in built if name in blind)
         warnings.append(
             f"Not clearly better than answering {shorten(constant.answer, 60, placeholder=' …')!r} to every question "
-            f"({_metric(comparison)} {constant.mean:.3f}): {named}."
+            f"({metric_name(comparison)} {constant.mean:.3f}): {named}."
         )
     return replace(decision, warnings=tuple(warnings), standings=standings)
-
-
-def power_note(comparison: Comparison) -> str | None:
-    """Says which differences the questions are too few to show; None if no arm is compared with the baseline."""
-    versus = [arm.versus[comparison.metric] for arm in comparison.summaries if comparison.metric in arm.versus]
-    limits = [each.detectable for each in versus if each.detectable]
-    if not limits:
-        return None
-    return (
-        f"With {_questions(comparison)}, a difference under {POINTS * max(limits):.1f} points of "
-        f"{_metric(comparison)} cannot be seen reliably (80% power, 5% level)."
-    )
 
 
 def _without_baseline(comparison: Comparison, built: Sequence[str]) -> Decision:
     best = max(built or [run.name for run in comparison.runs], key=lambda name: mean(comparison, name))
     reason = (
-        f"{_name(best)} answers best ({_score(comparison, best)}), "
+        f"{_name(best)} answers best ({score(comparison, best)}), "
         f"but the baseline {comparison.baseline!r} was not among the arms."
     )
     return Decision(None, None, (reason, "Without it there is not enough evidence."))
@@ -154,14 +135,14 @@ def _change(
     """Some arms are clearly better than the baseline: takes the best, or one that is as good without training."""
     best = better[0]
     simpler = [s for s in better[1:] if best.trained and not s.trained]
-    chosen = next((s for s in simpler if against(comparison, worths, best.arm, s.arm).p >= _ALPHA), best)
+    chosen = next((s for s in simpler if against(comparison, worths, best.arm, s.arm).p >= ALPHA), best)
     reasons = [
         f"{_name(chosen.arm)}: {_lead(comparison, chosen, standings)}.",
         *_net(chosen, plain),
     ]
     for rival in (s for s in better if s is not chosen):
         lead = against(comparison, worths, chosen.arm, rival.arm)
-        if lead.p >= _ALPHA:
+        if lead.p >= ALPHA:
             reasons.append(
                 f"{rival.arm} is not clearly apart from it: {chosen.arm} leads by {lead.difference:+.1f} points "
                 f"({lead.low:+.1f} to {lead.high:+.1f})."
@@ -184,8 +165,12 @@ def _useless(comparison: Comparison, *, failed: bool) -> str:
     if failed:
         base = comparison.baseline
         return f"Most answers of the baseline {base!r} failed, so there is not enough evidence: mend that first."
+    if not scored(comparison):
+        return (
+            "No question has an answer to score, so there is not enough evidence: ask some that the documents answer."
+        )
     return (
-        f"No arm scores anything ({_metric(comparison)} 0 on {_questions(comparison)}), so there is not enough "
+        f"No arm scores anything ({metric_name(comparison)} 0 on {asked(comparison)}), so there is not enough "
         "evidence: look at the answers, the gold answers and compare.metric."
     )
 
@@ -208,19 +193,19 @@ def _stay(comparison: Comparison, standings: Sequence[Standing], plain: bool) ->
     """No arm is clearly better than the baseline; arms that only seem so are not among `standings`."""
     base = comparison.baseline
     if not standings:
-        reason = f"{_name(base)}: no other arm shows that it reads the questions ({_score(comparison, base)})."
+        reason = f"{_name(base)}: no other arm shows that it reads the questions ({score(comparison, base)})."
         return Decision(base, None, (reason,))
     trained = [s for s in standings if s.trained]
     closed = bool(trained) and all(_is_ruled_out(comparison, s.high, s.p) for s in trained)
     advice = [f"Do not fine-tune{_spent(trained)}."] if closed else []
     nearest = max(standings, key=lambda s: s.net)
     if all(_is_ruled_out(comparison, s.high, s.p) for s in standings):
-        reason = f"{_name(base)}: no other arm gains on it ({_score(comparison, base)} on {_questions(comparison)})."
+        reason = f"{_name(base)}: no other arm gains on it ({score(comparison, base)} on {asked(comparison)})."
         detail = f"The next, {nearest.arm}, differs by {_evidence(nearest, standings)}."
         return Decision(base, False if closed else None, (reason, detail, *_net(nearest, plain), *advice))
     reasons = [
         f"{_name(base)} for now: not enough evidence for anything else.",
-        f"{nearest.arm} differs by {_evidence(nearest, standings)} on {_questions(comparison)}.",
+        f"{nearest.arm} differs by {_evidence(nearest, standings)} on {asked(comparison)}.",
         *_net(nearest, plain),
         *advice,
         "Ask more questions to see a smaller difference.",
@@ -230,59 +215,10 @@ def _stay(comparison: Comparison, standings: Sequence[Standing], plain: bool) ->
     return Decision(None, False if closed else None, tuple(reasons))
 
 
-def _warnings(comparison: Comparison, decisive: Standing, free: Sequence[str], *, wide: float) -> list[str]:
-    count = len(scored(comparison))
-    about = count_clusters([comparison.groups[row] for row in scored(comparison)])
-    warnings = []
-    if count < _FEW_QUESTIONS:
-        warnings.append(f"Few questions: {count}; ask at least {_FEW_QUESTIONS}.")
-    if about.clusters < min(_FEW_CLUSTERS, count):
-        warnings.append(
-            f"Few documents: the questions are about {about.clusters} separate groups of documents, "
-            "so ask about others rather than more about the same."
-        )
-    if decisive.high - decisive.low > wide:
-        warnings.append(f"Wide interval: {decisive.low:+.1f} to {decisive.high:+.1f} points for {decisive.arm}.")
-    warnings += _retrieval(comparison)
-    warnings += _failed(comparison)
-    if free:
-        warnings.append(
-            f"No price is known for {', '.join(free)}, so compare.weights.cost takes it for free; "
-            "set compare.price_hour."
-        )
-    return warnings
-
-
-def _failed(comparison: Comparison) -> list[str]:
-    return [
-        f"{arm.name}: {arm.errors} of {arm.n} answers failed and count as wrong."
-        for arm in comparison.summaries
-        if arm.errors
-    ]
-
-
-def _retrieval(comparison: Comparison) -> list[str]:
-    """Warns where retrieval finds too little for any model to answer well."""
-    recalls = {arm.name: recall for arm in comparison.summaries if (recall := arm.value("recall_at_k")) is not None}
-    if not recalls:
-        return []
-    recall = recalls.get(comparison.baseline, max(recalls.values()))
-    if recall >= _LOW_RECALL:
-        return []
-    oracle = f"{comparison.baseline}_oracle"
-    ceiling = (
-        f" With the right chunks it would reach {_score(comparison, oracle)}." if oracle in comparison.scores else ""
-    )
-    return [
-        f"Retrieval is the bottleneck: it finds {recall:.0%} of the gold documents. "
-        f"Fix it first (chunks, embedder, prompt.k), then compare again.{ceiling}"
-    ]
-
-
 def _reads(comparison: Comparison, constant: Constant, arm: str) -> bool:
     """Whether an arm is clearly better than one answer to every question."""
     lead = over_constant(comparison, constant, arm)
-    return lead.difference > 0 and lead.p < _ALPHA
+    return lead.difference > 0 and lead.p < ALPHA
 
 
 def _constant(comparison: Comparison) -> Constant | None:
@@ -293,19 +229,19 @@ def _constant(comparison: Comparison) -> Constant | None:
 
 
 def _is_better(standing: Standing) -> bool:
-    return standing.net > 0 and standing.p_holm < _ALPHA
+    return standing.net > 0 and standing.p_holm < ALPHA
 
 
 def _is_ruled_out(comparison: Comparison, high: float, p: float) -> bool:
     """Whether a gain is excluded: an interval from a handful of questions is too narrow to say so alone."""
-    enough = count_clusters([comparison.groups[row] for row in scored(comparison)]).clusters >= _FEW_CLUSTERS
-    return high <= 0 and (p < _ALPHA or enough)
+    enough = count_clusters([comparison.groups[row] for row in scored(comparison)]).clusters >= FEW_CLUSTERS
+    return high <= 0 and (p < ALPHA or enough)
 
 
 def _lead(comparison: Comparison, standing: Standing, standings: Sequence[Standing]) -> str:
     return (
-        f"{_score(comparison, standing.arm)} against {mean(comparison, comparison.baseline):.3f} for "
-        f"{comparison.baseline}, {_evidence(standing, standings)} on {_questions(comparison)}"
+        f"{score(comparison, standing.arm)} against {mean(comparison, comparison.baseline):.3f} for "
+        f"{comparison.baseline}, {_evidence(standing, standings)} on {asked(comparison)}"
     )
 
 
@@ -342,21 +278,6 @@ def _training(standing: Standing) -> list[str]:
 def _spent(trained: Sequence[Standing]) -> str:
     spent = [s.training_seconds for s in trained if s.training_seconds is not None]
     return f": {duration(sum(spent))} of training bought nothing" if spent else ""
-
-
-def _questions(comparison: Comparison) -> str:
-    rows = scored(comparison)
-    about = count_clusters([comparison.groups[row] for row in rows])
-    grouped = f" in {about.clusters} groups of common {comparison.grouped_by}s" if about.clusters < len(rows) else ""
-    return f"{len(rows)} questions{grouped}"
-
-
-def _score(comparison: Comparison, arm: str) -> str:
-    return f"{_metric(comparison)} {mean(comparison, arm):.3f}"
-
-
-def _metric(comparison: Comparison) -> str:
-    return _METRICS.get(comparison.metric, comparison.metric)
 
 
 def _name(arm: str) -> str:

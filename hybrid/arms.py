@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -88,6 +88,15 @@ def controls(arms: Iterable[Arm | ArmConfig]) -> set[str]:
 def known_controls(entries: Iterable[str | ArmConfig]) -> set[str]:
     """Names of all arms that nobody can build, those that sections of `compare.arms` describe among them."""
     return controls([*ARMS.values(), *(entry for entry in entries if isinstance(entry, ArmConfig))])
+
+
+def count_tests(names: Iterable[str], unbuildable: Collection[str], baseline: str = "rag") -> int:
+    """How many arms are tested against the baseline for the verdict, at least one.
+
+    >>> count_tests(["base", "rag", "hybrid", "rag_oracle"], controls(ARMS.values()))
+    2
+    """
+    return max(1, sum(name != baseline and name not in unbuildable for name in names))
 
 
 def select_arms(entries: Sequence[str | ArmConfig], functions: Iterable[str] = ()) -> list[Arm]:

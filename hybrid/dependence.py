@@ -7,26 +7,25 @@ from collections.abc import Mapping, Sequence
 from hybrid.controls import by_document
 from hybrid.eval.clusters import clusters, count_clusters
 from hybrid.eval.comparison import GroupedBy
+from hybrid.eval.statistics import can_show
 from hybrid.pairs.oracles import find_support
 from hybrid.types import Chunk, Question
 
-# With fewer groups no sign-flip test can fall below 0.05: its least p-value is 2 / 2 ** groups.
-_ENOUGH = 6
 
-
-def passage_groups(questions: Sequence[Question], chunks: Sequence[Chunk]) -> dict[str, str] | None:
+def passage_groups(questions: Sequence[Question], chunks: Sequence[Chunk], tests: int = 1) -> dict[str, str] | None:
     """Groups questions by the passage that supports them, where by documents nothing could ever be shown.
 
     Args:
         questions: The questions that are compared on.
         chunks: All chunks of the index.
+        tests: How many arms are tested.
 
     Returns:
         The label of the group by question id, for questions that name gold documents; None where these form enough
         groups of common documents.
     """
     with_gold = [question for question in questions if question.gold]
-    if not with_gold or count_clusters(clusters(with_gold)).clusters >= _ENOUGH:
+    if not with_gold or can_show(count_clusters(clusters(with_gold)).clusters, tests):
         return None
     chunks_of = by_document(chunks)
     labels = {}

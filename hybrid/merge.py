@@ -13,7 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from hybrid import advice
-from hybrid.arms import known_controls, select_arms
+from hybrid.arms import count_tests, known_controls, select_arms
+from hybrid.cautions import power_note
 from hybrid.costs import ArmCost, arm_cost
 from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.errors import ConfigError, EvaluationError
@@ -56,12 +57,13 @@ def merge(projects: Sequence[Project], folder: Path) -> Report:
     check_fit(reports)
     chunks = _chunks(projects)
     asked = {question.id: question for report in reports.values() for question in read_questions(report)}
-    groups = passage_groups(list(asked.values()), chunks)
+    unbuildable = known_controls(projects[0].config.compare.arms)
+    arms = (arm["name"] for arm in next(iter(reports.values()))["arms"])
+    groups = passage_groups(list(asked.values()), chunks, count_tests(arms, unbuildable))
     notes = [*_notes(projects, reports), *dependence_notes(list(asked.values()), groups)]
     facts = _facts(reports, list(asked.values()))
     title = f"{', '.join(names)}: which way answers best?"
     if is_repeated(reports):
-        unbuildable = known_controls(projects[0].config.compare.arms)
         data = seed_data(reports, title=title, facts=facts, notes=notes, groups=groups, controls=unbuildable)
         write_seeds(data, folder)
         return Report(json.loads(json.dumps(data)), folder)
@@ -93,11 +95,13 @@ def _write_parts(
         groups=groups,
         grouped_by=grouped_by(groups),
         further=merged.further,
+        controls=known_controls(config.compare.arms),
     )
     arms = {arm.name: arm for arm in select_arms(config.compare.arms)}
     costs = {run.name: _cost(run, reports) for run in comparison.runs}
-    decision = advice.decide(comparison, config.compare.weights, costs, arms)
-    further = filter(None, (advice.power_note(comparison), nearness_note(comparison)))
+    documents = {chunk.document for chunk in chunks}
+    decision = advice.decide(comparison, config.compare.weights, costs, arms, documents)
+    further = filter(None, (power_note(comparison), nearness_note(comparison)))
     write_report(
         comparison,
         folder,

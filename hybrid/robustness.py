@@ -17,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hybrid import rag_prompt
-from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.arms import Answerer, Arm, PromptChoice, controls, count_tests, select_arms
 from hybrid.artefacts import locked
 from hybrid.controls import DEPTH, by_document, distractor_hits, oracle_hits
 from hybrid.dependence import passage_groups
@@ -119,7 +119,10 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
             shutil.rmtree(kept, ignore_errors=True)
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
-        groups = passage_groups(questions, retriever.index.chunks)  # as the comparison does, whatever the sample
+        # As the comparison does, whatever the sample and the arms.
+        compared = select_arms(config.compare.arms)
+        tests = count_tests((arm.name for arm in compared), controls(compared))
+        groups = passage_groups(questions, retriever.index.chunks, tests)
         scores = []
         for group in load_groups(arms):
             load = cache(partial(load_answerer, project, group[0]))

@@ -55,7 +55,7 @@ def worth(
 
     `quality` x points of the metric - `latency` x seconds - `cost` x price, and less `changes` where the model is
     trained on the documents and answers without retrieval. An arm without a price counts as free; a reply that failed
-    takes as long as the arm's others.
+    takes as long as the arm's others, and the mean of the seconds is that of all questions.
     """
     rows = scored(comparison)
     worths = {}
@@ -63,9 +63,11 @@ def worth(
         quality = [POINTS * weights.quality * value for value in values(comparison, run.name)]
         usual = fmean([reply.seconds for reply in run.replies if not reply.error] or [0.0])
         seconds = [usual if run.replies[row].error else run.replies[row].seconds for row in rows]
+        # Questions that the metric does not fit take time as well.
+        shift = usual - fmean(seconds or [usual])
         fixed = weights.cost * (price(run.name, costs) or 0.0) + weights.changes * _knows_by_heart(arms.get(run.name))
         worths[run.name] = [
-            points - weights.latency * time - fixed for points, time in zip(quality, seconds, strict=True)
+            points - weights.latency * (time + shift) - fixed for points, time in zip(quality, seconds, strict=True)
         ]
     return worths
 

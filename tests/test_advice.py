@@ -1,13 +1,14 @@
 """The decision table: whom the verdict recommends, when it says "do not fine-tune", and what it warns of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from json import dumps
 
 import pytest
 
-from hybrid.advice import Decision, decide, power_note
-from hybrid.arms import ARMS, Arm
+from hybrid.advice import Decision, decide
+from hybrid.arms import ARMS, Arm, controls
+from hybrid.cautions import power_note
 from hybrid.config import ArmConfig, WeightsConfig
 from hybrid.costs import ArmCost
 from hybrid.eval.comparison import ArmRun, Comparison, Reply, compare
@@ -25,6 +26,7 @@ def _comparison(
     recall: float = 1.0,
     metric: str = "f1",
     failed: Mapping[str, int] | None = None,
+    controls: Collection[str] = (),
 ) -> Comparison:
     """Arms that answer the first so many questions, or those of a range, right."""
     questions = [Question(str(i), f"Q{i}?", (f"answer {i}",), (f"d{i // per_document}",)) for i in range(n)]
@@ -51,7 +53,7 @@ def _comparison(
                 ),
             )
         )
-    return compare(questions, runs, metric=metric, k=4)
+    return compare(questions, runs, metric=metric, k=4, controls=controls)
 
 
 def cost(arm: str, *, training: float | None = None, price: float | None = None) -> ArmCost:
@@ -299,8 +301,86 @@ def test_the_numbers_go_into_the_report() -> None:
 
 def test_the_note_says_what_cannot_be_seen() -> None:
     note = power_note(_comparison({"rag": 10, "hybrid": 16})) or ""
-    # 6 of 40 differences are 1: sd 0.3616, and (1.96 + 0.84) * sd / sqrt(40)
-    assert note.startswith(f"With {N} questions, a difference under 16.0 points of token F1 cannot be seen reliably")
+    # 6 of 40 differences are 1: sd 0.3616, and (2.023 + 0.851) * sd / sqrt(40)
+    assert note.startswith(f"With {N} questions, a difference under 16.4 points of token F1 cannot be seen reliably")
+    among = power_note(_comparison({"rag": 10, "hybrid": 16, "tuned": 10, "base": 10})) or ""
+    assert "a difference under 19.2 points" in among, "one of three arms"
     grouped = power_note(_comparison({"rag": 10, "hybrid": 20}, per_document=5)) or ""
     assert "With 40 questions in 8 groups of common documents" in grouped
     assert power_note(_comparison({"base": 3, "hybrid": 9})) is None
+
+
+def test_groups_that_can_show_nothing_say_so() -> None:
+    few: dict[str, int | range] = {"rag": 0, "hybrid": range(0, 40, 3), "tuned": 0, "base": 0}
+    note = power_note(_comparison(few, per_document=6)) or ""  # 7 groups: p = 3 * 2 / 2**7
+    assert note.startswith("With 40 questions in 7 groups"), note
+    assert power_note(_comparison(few, per_document=8)) == (
+        "40 questions in 5 groups of common documents cannot show any difference, however large (5% level, adjusted "
+        "for the number of arms): ask about more documents, or compare fewer arms."
+    )
+
+
+def test_controls_are_no_arms_that_the_others_are_adjusted_for() -> None:
+    right = {"rag": 10, "hybrid": 16, "rag_oracle": 40, "hybrid_oracle": 40, "hybrid_distractors": 10}
+    comparison = _comparison(right, controls=controls(ARMS.values()))
+    decision = decide(comparison, costs=COSTS)
+    (shown,) = (arm.versus["f1"].p_holm for arm in comparison.summaries if arm.name == "hybrid")
+    assert decision.choice == "hybrid"
+    assert shown == decision.standings[0].p_holm == 2 / 2**6
+    (oracle,) = (arm.versus["f1"] for arm in comparison.summaries if arm.name == "rag_oracle")
+    assert oracle.p_holm > oracle.p
+
+
+def test_making_answers_up_is_told() -> None:
+    questions = [Question(f"a{n}", "?", (f"right {n}",), (f"d{n}",)) for n in range(30)]
+    questions += [Question(f"u{n}", "?", answerable=False) for n in range(30)]
+
+    def run(name: str, right: int, refuses: bool) -> ArmRun:
+        said = (
+            (f"right {n}" if n < right else "wrong", False) if q.answerable else ("" if refuses else "rubbish", refuses)
+            for n, q in enumerate(questions)
+        )
+        replies = (
+            Reply(q.id, text, abstained, q.gold, (), 0.1) for q, (text, abstained) in zip(questions, said, strict=True)
+        )
+        return ArmRun(name, "", tuple(replies))
+
+    told = "It makes answers up: of the unanswerable questions hybrid refuses 0%, rag 100%."
+    for refuses in (False, True):
+        decision = decide(compare(questions, [run("rag", 5, True), run("hybrid", 25, refuses)], k=1))
+        assert decision.choice == "hybrid"
+        assert (told in decision.warnings) is not refuses
+
+
+def test_gold_ids_that_the_index_lacks_are_no_fault_of_retrieval() -> None:
+    comparison = _comparison({"rag": 10, "hybrid": 30}, recall=0.0)
+    lost = decide(comparison, documents=["other"]).text
+    assert "40 of 40 are not in the index under the ids that the questions name" in lost
+    assert "bottleneck" not in lost
+    there = {document for question in comparison.questions for document in question.gold}
+    assert "Retrieval is the bottleneck" in decide(comparison, documents=there).text
+
+
+def test_seconds_are_those_of_all_questions() -> None:
+    comparison = _comparison({"rag": 10, "hybrid": 30}, seconds={"rag": 0.1, "hybrid": 0.1})
+    slow = comparison.runs[1]
+    last = replace(slow.replies[-1], seconds=41.1)  # the unanswerable question takes a second more on average
+    runs = (comparison.runs[0], replace(slow, replies=(*slow.replies[:-1], last)))
+    (standing,) = decide(compare(comparison.questions, runs, k=4), WeightsConfig(latency=1)).standings
+    assert standing.seconds == pytest.approx(1.0)
+    assert standing.net == pytest.approx(standing.quality - 1.0)
+
+
+def test_an_arm_left_out_for_its_failures_is_named() -> None:
+    reason = _decide({"rag": 10, "hybrid": 40}, failed={"hybrid": 30}).reasons[0]
+    assert reason == (
+        "Only rag ran (token F1 0.250), as most answers of hybrid failed; with one arm there is nothing to compare."
+    )
+
+
+def test_questions_without_an_answer_decide_nothing() -> None:
+    questions = [Question(str(n), "?", answerable=False) for n in range(9)]
+    runs = [
+        ArmRun(name, "", tuple(Reply(q.id, "x", False, (), (), 0.1) for q in questions)) for name in ("rag", "hybrid")
+    ]
+    assert "No question has an answer to score" in decide(compare(questions, runs, k=1)).text

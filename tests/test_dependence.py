@@ -54,3 +54,9 @@ def test_questions_without_gold_are_named() -> None:
     assert dependence_notes(questions, None) == [
         "1 of 2 answerable questions name no gold document and are taken for independent of each other."
     ]
+
+
+@pytest.mark.parametrize(("documents", "tests", "by_passage"), [(6, 1, False), (6, 3, True), (7, 3, False)])
+def test_more_arms_need_more_documents(documents: int, tests: int, by_passage: bool) -> None:
+    questions = [Question(f"{n}", f"How often is pump {n} oiled?", ("?",), (f"d{n % documents}",)) for n in range(20)]
+    assert (passage_groups(questions, CHUNKS, tests) is not None) is by_passage

@@ -132,6 +132,6 @@ def test_the_sample_does_not_decide_how_questions_are_grouped(
     finished_copy: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grouped: list[int] = []
-    monkeypatch.setattr("hybrid.robustness.passage_groups", lambda questions, chunks: grouped.append(len(questions)))
+    monkeypatch.setattr("hybrid.robustness.passage_groups", lambda questions, *_: grouped.append(len(questions)))
     assert run_robustness(finished_copy, ["rag"], 2).questions == 2
     assert grouped == [len(finished_copy.report().data["questions"])]

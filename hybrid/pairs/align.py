@@ -31,7 +31,7 @@ _SPACE = re.compile(r"\s+")
 _INVISIBLE = {"Mn", "Me", "Cf"}
 # A sign and the two sides of a fraction belong to a number, and so does a space that only typesetters put into one.
 _MARKS = ".,:/\u00b7\u2044\u00a0\u2009\u202f"
-_NUMBER = re.compile(rf"\d[{_MARKS}]?\|\d|\d\|[{_MARKS}]\d|(?:\A|[\s(])[-\u2212]\|\d")
+_NUMBER = re.compile(rf"\d[{_MARKS}]?\|\d|\d\|[{_MARKS}]\d|(?:\A|[\s(])[-\u2013\u2212.\u00b7]\|\d")
 
 
 class _Key(NamedTuple):
@@ -75,13 +75,13 @@ def _find(wanted: str, shown: _Key, text: str) -> Span | None:
         end = place + len(wanted)
         halves = any(0 < at < len(shown.spans) and shown.spans[at - 1] == shown.spans[at] for at in (place, end))
         span = shown.spans[place][0], shown.spans[end - 1][1]
-        if not halves and not any(_cuts(text, at) for at in span):
+        if not halves and not any(cuts(text, at) for at in span):
             return span
         place = shown.text.find(wanted, place + 1)
     return None
 
 
-def _cuts(text: str, at: int) -> bool:
+def cuts(text: str, at: int) -> bool:
     """True if a span that begins or ends at `at` would cut a character with its accents, a word or a number."""
     if not 0 < at < len(text):
         return False

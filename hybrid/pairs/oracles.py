@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hybrid.citations import sentences
 from hybrid.eval.answers import contains, normalise, tokens
-from hybrid.pairs.align import Span, align
+from hybrid.pairs.align import Span, align, cuts
 from hybrid.types import Chunk, Question
 
 # A retrieved chunk without the answer supports it if it has this share of the words of question and answer. Of 508
@@ -73,12 +73,15 @@ def answer_span(text: str, answer: str) -> Span | None:
     The last gives the sentence that holds it, or the whole text if no single one does. A bare yes, no or maybe is never
     found: a text need not hold it, and one that does proves nothing.
     """
-    if _pattern(answer) is None:
+    pattern = _pattern(answer)
+    if pattern is None:
         return None
     if span := verbatim_span(text, answer):
         return span
     if _letters(answer) in _letters(text) and (span := align(answer, text)):
         return span
+    if pattern.search(text):  # there it is part of another number, which evaluation does not see
+        return None
     if _tokens(answer) <= _tokens(text) and contains(text, [answer]):
         return next((span for span in sentences(text) if contains(text[slice(*span)], [answer])), (0, len(text)))
     return None
@@ -87,12 +90,12 @@ def answer_span(text: str, answer: str) -> Span | None:
 def verbatim_span(text: str, answer: str) -> Span | None:
     """Finds an answer word for word, whatever its case and line breaks.
 
-    >>> verbatim_span("It weighs 15 kg and has 5 legs.", "5")
-    (24, 25)
+    >>> verbatim_span("It weighs 15 kg, 2.5 of them water, and has 5 legs.", "5")
+    (44, 45)
     """
     pattern = _pattern(answer)
-    match = pattern.search(text) if pattern else None
-    return match.span() if match else None
+    spans = (match.span() for match in pattern.finditer(text)) if pattern else iter(())
+    return next((span for span in spans if not any(cuts(text, at) for at in span)), None)
 
 
 @lru_cache(4096)

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hybrid import advice, rag_prompt
-from hybrid.arms import Answerer, Arm, PromptChoice, select_arms
+from hybrid.arms import Answerer, Arm, PromptChoice, controls, count_tests, select_arms
 from hybrid.artefacts import fingerprint
 from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.eval.answers import score_answer
@@ -56,8 +56,9 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         check_key(config.compare.judge)
     questions = _sample(load_examples(project.questions, answered=True), config.compare.limit)
     index = Index.load(project.path("index"))
-    groups = passage_groups(questions, index.chunks)
     arms = select_arms(config.compare.arms, functions or {})
+    unbuildable = controls(arms)
+    groups = passage_groups(questions, index.chunks, count_tests((arm.name for arm in arms), unbuildable))
     outcome = _answer_all(project, work, arms, functions or {}, questions, index)
     answered = outcome.answered
     order = [arm.name for arm in arms]
@@ -71,9 +72,10 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
         groups=groups,
         grouped_by=grouped_by(groups),
         further=findings.further,
+        controls=unbuildable,
     )
-    costs = {name: answered[name].cost for name in order}
-    decision = advice.decide(comparison, config.compare.weights, costs, {arm.name: arm for arm in arms})
+    costs, named = {name: answered[name].cost for name in order}, {arm.name: arm for arm in arms}
+    decision = advice.decide(comparison, config.compare.weights, costs, named, index.documents.keys())
     notes = report_notes(outcome.choices, comparison, index, config.serve.min_cosine)
     notes += [*dependence_notes(questions, groups), *findings.notes]
     write_report(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid import advice
 from hybrid.arms import PromptChoice
 from hybrid.artefacts import read_manifest
+from hybrid.cautions import power_note
 from hybrid.eval.comparison import ArmRun, Comparison
 from hybrid.eval.nearness import nearness
 from hybrid.retrieval.index import Index
@@ -66,7 +66,7 @@ def report_notes(
     choices: Sequence[PromptChoice], comparison: Comparison, index: Index, min_cosine: float = 0.0
 ) -> list[str]:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
-    failures, power = map(_failures, comparison.runs), advice.power_note(comparison)
+    failures, power = map(_failures, comparison.runs), power_note(comparison)
     prompts = _prompts(choices, comparison.metric)
     notes = [
         prompts,

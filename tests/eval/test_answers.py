@@ -262,3 +262,11 @@ def test_no_score_is_nan(prediction: str, golds: list[str], abstained: bool) -> 
 def test_an_answerable_question_needs_an_answer() -> None:
     with pytest.raises(EvaluationError, match="'q7' has no answers"):
         score_answer("x", Question("q7", "?"), False)
+
+
+@pytest.mark.parametrize("said", ["A", "A.", "(a)", "a)"])
+def test_an_article_alone_is_an_answer(said: str) -> None:
+    question = Question("q", "Which blood group?", ("A",))
+    score = score_answer(said, question, abstained=False)
+    assert (score.em, score.f1, score.contains) == (1.0, 1.0, 1.0)
+    assert score_answer("The.", question, abstained=False).em == 0.0

@@ -51,6 +51,11 @@ def test_repeated_outcomes_are_worth_what_they_were_once(hits: list[int], times:
     assert repeated[1] - repeated[0] > 0.85 * (once[1] - once[0])
 
 
+def test_groups_that_balance_each_other_are_worth_all_their_outcomes() -> None:
+    balanced = share_interval([1, 0] * 50, [n // 2 for n in range(100)])
+    assert balanced == pytest.approx(wilson_interval(50, 100))
+
+
 @settings(deadline=None)
 @given(outcomes)
 def test_mcnemar_agrees_with_statsmodels(pairs: list[tuple[int, int]]) -> None:

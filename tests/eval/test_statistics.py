@@ -246,12 +246,26 @@ def test_holm_keeps_the_chance_of_any_false_alarm_below_the_level() -> None:
     assert 0.035 < np.mean(alarms) < 0.06
 
 
-def test_a_detectable_difference_is_detected_as_often_as_promised() -> None:
+@pytest.mark.parametrize("tests", [1, 4])
+@pytest.mark.parametrize("n", [9, 60])
+def test_a_detectable_difference_is_detected_as_often_as_promised(n: int, tests: int) -> None:
     rng = np.random.default_rng(1)
-    limit = detectable_difference(rng.normal(0, 0.3, 5000)) or 0.0
-    at_60 = limit * (5000 / 60) ** 0.5
-    found = stats.ttest_1samp(rng.normal(at_60, 0.3, (3000, 60)), 0, axis=1).pvalue < 0.05
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    noise = rng.normal(0, 0.3, n)
+    noise *= 0.3 / noise.std(ddof=1)
+    limit = detectable_difference(noise, tests=tests) or 0.0
+    found = stats.ttest_1samp(rng.normal(limit, 0.3, (6000, n)), 0, axis=1).pvalue < 0.05 / tests
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+def test_few_groups_can_detect_nothing() -> None:
+    lead, groups = [0.9, 1.0] * 15, [n // 5 for n in range(30)]
+    assert detectable_difference(lead, groups=groups) is not None
+    assert detectable_difference(lead, groups=groups, tests=2) is None
+    assert detectable_difference(lead[:25], groups=groups[:25]) is None
+
+
+def test_rounding_is_no_difference() -> None:
+    assert paired_bootstrap([0.1 + 0.2] * 20, [0.3] * 20).p == 1.0
 
 
 @pytest.mark.parametrize("differences", [[], [0.5]])

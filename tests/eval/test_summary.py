@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from hybrid.eval.answers import AnswerScore
@@ -65,7 +66,7 @@ def test_scores_agree_with_the_statistics_of_their_values(name: str, shared: boo
         versus = summary.versus[name]
         assert versus[:4] == pytest.approx(paired_bootstrap(mine, base, groups=groups, seed=5))
         lead = np.subtract(mine, base)
-        assert versus.detectable == pytest.approx(detectable_difference(lead, groups=groups))
+        assert versus.detectable == pytest.approx(detectable_difference(lead, groups=groups, tests=2))
         assert versus.design_effect == pytest.approx(design_effect(lead, groups) or 0)
         assert versus.mcnemar == (mcnemar(mine, base) if name in BINARY else None)
 
@@ -131,11 +132,14 @@ def test_refusal_f1_is_compared_with_an_interval_and_a_p_value() -> None:
 def test_the_error_of_a_ratio_by_its_influence_is_that_of_its_resamples() -> None:
     data = comparison(300, arms=2)
     versus = data.summaries[1].versus["answered_precision"]
-    one_sided = (1.959964 + 0.841621) * (versus.high - versus.low) / (2 * 1.959964)
-    assert versus.detectable == pytest.approx(one_sided, rel=0.05)
+    groups = len(set(data.groups))
+    error = (versus.high - versus.low) / (2 * stats.t.isf(0.025, groups - 1))
+    both = stats.t.isf(0.025, groups - 1) + stats.t.isf(0.2, groups - 1)
+    assert versus.detectable == pytest.approx(both * error, rel=0.05)
     mine, base = column(data, "hybrid", "f1")[0], column(data, "rag", "f1")[0]
+    both = stats.t.isf(0.025, len(mine) - 1) + stats.t.isf(0.2, len(mine) - 1)
     assert data.summaries[1].versus["f1"].detectable == pytest.approx(
-        (1.959964 + 0.841621) * (standard_error(np.subtract(mine, base)) or 0), rel=1e-5
+        both * (standard_error(np.subtract(mine, base)) or 0), rel=1e-5
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.pairs.align import align
-from hybrid.pairs.oracles import answer_span, find_support
+from hybrid.pairs.oracles import answer_span, find_support, verbatim_span
 from hybrid.types import Chunk, Question
 
 
@@ -31,7 +31,16 @@ def test_an_answer_is_found_whatever_its_form(answer: str, text: str, found: str
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"), [("5", "15 litres"), ("yes", "Yes, it is."), ("six tanks", "six large tanks"), ("cafe", "café")]
+    ("answer", "text"),
+    [
+        ("5", "15 litres"),
+        ("yes", "Yes, it is."),
+        ("six tanks", "six large tanks"),
+        ("cafe", "café"),
+        ("5 mg", "2.5 mg by mouth"),
+        ("200 hours", "every 1,200 hours"),
+        ("5 °C", "stored at -5 °C"),
+    ],
 )
 def test_what_is_not_there_is_not_found(answer: str, text: str) -> None:
     assert answer_span(text, answer) is None
@@ -55,6 +64,15 @@ def test_a_chunk_that_holds_the_answer_by_chance_supports_nothing() -> None:
     assert found.chunk == chunks[2]
     # Who names the document of the answer is believed.
     assert find_support(week, chunks[:1], []) is not None
+
+
+def test_a_number_within_another_supports_nothing() -> None:
+    texts = ["Adults: the daily dose of Xalin for adults is 2.5 mg by mouth.", "Children take 5 mg."]
+    chunks = [Chunk(f"m#{n}-{n}", "m", 0, len(text), text) for n, text in enumerate(texts)]
+    support = find_support(Question("q", "What is the daily dose of Xalin for children?", ("5 mg",)), chunks, [])
+    assert support is not None
+    assert support.chunk == chunks[1]
+    assert verbatim_span("The dose is 2.5 mg; later 5 mg", "5 mg") == (26, 30)
 
 
 def test_the_support_of_a_question_is_a_span_of_its_chunk() -> None:

@@ -231,6 +231,8 @@ def _from_table(path: Path, text: str) -> Examples:
         return _examples(path, f"BEIR ({path.stem})", reads)
     for delimiter, header in headers.items():
         if "question" in header and ("answer" in header or "answers" in header):
+            if twice := [name for name in header if name and header.count(name) > 1]:
+                raise QuestionError(f"{path}: two columns are called {twice[0]!r}")
             return _examples(path, "table", list(_rows(path, text, delimiter, header)))
     columns = ", ".join(map(repr, max(headers.values(), key=len)[:12]))
     raise QuestionError(f"{path} is in no format that is understood: its first line has {columns}; {_way_out()}")

@@ -110,14 +110,14 @@ def read_squad(record: Record, where: str, default_id: str) -> Read:
 
 
 def read_pubmedqa(record: Record, where: str, default_id: str) -> Read:
-    """A PubMedQA question: answered by the decision or the conclusion; its abstract is the document `default_id`.
+    """A PubMedQA question: answered by the decision or, without one, the conclusion; its abstract is its document.
 
     Rows of the Hugging Face hub have lower-case names and the abstract's id in `pubid`.
     """
     fields = {name.lower(): value for name, value in record.items()}
     pmid = str(fields.get("pubid", default_id))
     answers = [_text(fields, name, where) for name in ("final_decision", "long_answer") if name in fields]
-    return _question(_text(fields, "question", where), answers, pmid, (pmid,))
+    return _question(_text(fields, "question", where), answers[:1], pmid, (pmid,))
 
 
 def read_hotpotqa(record: Record, where: str, default_id: str) -> Read:

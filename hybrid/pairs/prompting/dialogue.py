@@ -181,7 +181,7 @@ def _draft(value: dict[str, Any], chunk: Chunk) -> Draft | str:
     quote = align(value["quote"], chunk.text)
     if quote is None:
         return "quote not in the passage"
-    answer = value["answer"].strip(" .,;:\n\t")
+    answer = value["answer"].strip(" ,;:\n\t").rstrip(" .,;:")  # a point in front may be that of ".5"
     kind = _kind(value.get("kind"), answer)
     if kind == "yes_no":
         return _decision(question, answer, chunk.text, quote)

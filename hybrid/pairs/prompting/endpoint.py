@@ -22,7 +22,8 @@ from hybrid.errors import ConfigError, EndpointError
 from hybrid.pairs.prompting.generator import Messages, Reply
 
 _SECTION = "pairs.teacher_model"
-_BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # worth another try
+_BUSY = {408, 409, 425, 429}  # worth another try, as are all of 5xx but these:
+_NEVER = {501, 505}
 _ABOUT_THE_PROMPT = {400, 413, 422}  # too long, or refused for what it says; the next prompt may be well
 _LONGEST_PAUSE = 600.0
 _LONGEST_BACKOFF = 60.0
@@ -191,7 +192,7 @@ class Endpoint:
     def _refusal(self, error: HTTPError, said: str) -> Exception:
         """The exception for an answer that is no success."""
         message = f"{self._url} answered {error.code}" + (f": {said}" if said else "")
-        if error.code in _BUSY:
+        if error.code in _BUSY or (500 <= error.code < 600 and error.code not in _NEVER):
             return _AgainError(message, _pause(error.headers.get("Retry-After")))
         if error.code in _ABOUT_THE_PROMPT:
             return _RefusedError(message)

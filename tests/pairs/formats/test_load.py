@@ -68,7 +68,7 @@ PUBMEDQA = {
 PUBMED_QUESTION = Question(
     "21645374",
     "Do mitochondria play a role in remodelling lace plant leaves?",
-    ("yes", "Results depicted mitochondrial dynamics in vivo."),
+    ("yes",),
     ("21645374",),
 )
 HOTPOTQA = {

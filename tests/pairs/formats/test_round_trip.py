@@ -133,9 +133,7 @@ def test_an_exported_pubmedqa_file_concludes_from_quotes(tmp_path: Path) -> None
     assert json.loads((tmp_path / "t.pubmedqa.json").read_text(encoding="utf-8")) == {
         "0": {"QUESTION": "What blows?", "CONTEXTS": ["Wind"], "LONG_ANSWER": "Wind", "final_decision": "yes"}
     }
-    assert read_examples(tmp_path / "t.pubmedqa.json").questions == [
-        Question("0", "What blows?", ("yes", "Wind"), ("0",))
-    ]
+    assert read_examples(tmp_path / "t.pubmedqa.json").questions == [Question("0", "What blows?", ("yes",), ("0",))]
 
 
 @given(text=st.text(st.sampled_from("a. \n!"), max_size=30))

@@ -186,7 +186,7 @@ def test_models_that_call_the_limit_otherwise_are_served(server: Server, setting
 # --- trying again -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 507, 524])
 def test_a_failing_server_is_asked_again(status: int, server: Server, settings: Settings) -> None:
     server.answer = lambda body, n: ok(body) if n == 2 else failing(status)
     assert _generate(settings())[0].text == "prompt 0"
