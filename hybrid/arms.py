@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from textwrap import shorten
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from hybrid.answers import parse_reply, reply_tokens
 from hybrid.citations import cite
 from hybrid.config import ArmConfig, Context, PromptConfig
-from hybrid.errors import ConfigError
+from hybrid.errors import ConfigError, QuestionError
 from hybrid.eval.comparison import Reply
 from hybrid.prompt import Shot, encode, fit_context, render_messages, to_text
 from hybrid.types import Answer, Hit, Question
@@ -211,7 +212,17 @@ class Runner:
     batch_tokens: int
 
     def encode(self, question: str, hits: Sequence[Hit], choice: PromptChoice) -> tuple[list[int], list[Hit]]:
-        """Token ids of a prompt, and the hits that fit into it."""
+        """Token ids of a prompt, and the hits that fit into it.
+
+        Raises:
+            QuestionError: The question alone is longer than a prompt may be.
+        """
+        limit = self.prompt.max_tokens
+        if len(question.encode()) > limit and (tokens := len(encode(question, self.tokenizer))) > limit:
+            raise QuestionError(
+                f"the question {shorten(question, 60, placeholder=' …')!r} has {tokens} tokens, more than "
+                f"prompt.max_tokens = {limit}: ask in fewer words"
+            )
         chunks = [hit.chunk for hit in hits[: choice.k]]
         keep = [chunk.id for chunk in chunks[:1]]
         fitted = fit_context(question, chunks, keep, self.prompt, self.tokenizer, shots=choice.shots)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
@@ -42,20 +42,36 @@ def _json_value(value: Any) -> Any:  # noqa: ANN401
     raise TypeError(f"{type(value).__name__} cannot be part of a fingerprint")
 
 
-def fingerprint_files(path: Path) -> str:
-    """A hash of names and contents: of a file, or of all files of a folder that are not hidden."""
+def fingerprint_files(path: Path, suffixes: Collection[str] | None = None) -> str:
+    """A hash of names and contents: of a file, or of all files of a folder that are not hidden.
+
+    Args:
+        path: The file or folder.
+        suffixes: In lower case with the point, of the files of a folder that count; None takes all.
+    """
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path]
+    if not path.is_file():
+        files = sorted(p for p in path.rglob("*") if suffixes is None or p.suffix.lower() in suffixes)
+        files = [file for file in files if file.is_file()]
     for file in files:
         name = file.name if file == path else file.relative_to(path).as_posix()
         if any(part.startswith(".") for part in Path(name).parts):
             continue
         try:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            content = _digest(file)
         except OSError:
             content = "unreadable"
         digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for block in iter(lambda: opened.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def installed_versions() -> dict[str, str]:

@@ -118,6 +118,10 @@ def _before_next_question(text: str) -> str:
 def _require_text(question: str) -> None:
     if not question.strip():
         raise ConfigError("the question is empty")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the question is not UTF-8 text, from its character {error.start + 1} on") from error
 
 
 def _answer(reply: Reply, hits: Sequence[Hit], searching: float) -> Answer:

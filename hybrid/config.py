@@ -297,6 +297,19 @@ class Config:
     serve: ServeConfig = field(default_factory=ServeConfig)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads YAML and refuses a key that stands twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError("the key stands twice", node.start_mark, repr(key.value), key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads `hybrid.yaml` and applies `key=value` overrides such as `tune.epochs=2`.
 
@@ -305,7 +318,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             value has the wrong type.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}  # a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path.parent} is no project: {path.name} is missing; run: hybrid init {path.parent}"

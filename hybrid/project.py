@@ -107,7 +107,7 @@ class Project:
             **settings,
         }
         for key in ("model", "embedder"):
-            if key in settings and Path(settings[key]).is_dir():
+            if isinstance(settings.get(key), str | Path) and Path(settings[key]).is_dir():
                 values[key] = str(Path(settings[key]).resolve())  # models stay where they are when a project moves
         config = config_from_dict(values, "settings")
         folder.mkdir(parents=True, exist_ok=True)
@@ -364,5 +364,9 @@ def _group(stage: str) -> str:
 
 
 def _stored(path: str | Path, folder: Path) -> str:
-    """A path as hybrid.yaml keeps it: relative to the project, so that the two can move together."""
-    return Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()
+    """A path as hybrid.yaml keeps it: relative to the project, so that the two can move together.
+
+    A link stays one: what it leads to may change.
+    """
+    whole = Path(os.path.abspath(path))
+    return Path(os.path.relpath(whole.parent.resolve() / whole.name, folder)).as_posix()

@@ -6,8 +6,10 @@ questions about one context share its tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import TemplateError
@@ -90,6 +92,7 @@ def render_messages(
 
 def to_text(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
     """The prompt as the model reads it: by its chat template, else as plain paragraphs that end in `Answer:`."""
+    messages = [{**message, "content": harmless(message["content"], tokenizer)} for message in messages]
     if tokenizer.chat_template:
         try:
             return _by_template(messages, tokenizer)
@@ -99,6 +102,22 @@ def to_text(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> 
             return _by_template([opening, *others], tokenizer)
     lines = [m["content"] if m["role"] != "assistant" else f"Answer: {m['content']}" for m in messages]
     return "\n\n".join([*lines, "Answer:"])
+
+
+@lru_cache(maxsize=8)
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """The texts that the tokenizer reads as control tokens, such as those that open and close a turn."""
+    special = sorted({str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}, key=len)
+    return re.compile("|".join(map(re.escape, reversed(special)))) if special else None
+
+
+def harmless(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text with an invisible sign within what would be read as a control token.
+
+    A document or question could otherwise close its turn and speak as the assistant, or as whoever it likes.
+    """
+    control = _control_tokens(tokenizer)
+    return control.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text) if control else text
 
 
 def _by_template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -113,7 +132,7 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def encode_answer(answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids of a target answer, closed by the token that ends a turn."""
     lead = "" if tokenizer.chat_template else " "
-    ids = list(tokenizer(lead + answer, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(lead + harmless(answer, tokenizer), add_special_tokens=False)["input_ids"])
     return [*ids, int(tokenizer.eos_token_id)]
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from hybrid.errors import DependencyError
 
-_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
-_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t#\r]*$", re.MULTILINE)
+_FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_CONTENT = ["script", "style", "noscript", "template", "nav", "footer", "button", "svg"]
 _BLOCKS = [
@@ -19,6 +19,10 @@ _BLOCKS = [
 _TABLE_PARTS = {"table", "thead", "tbody", "tfoot", "tr"}
 # A row that holds these lays out the page, or its cells were not closed: each cell becomes a paragraph.
 _LAYOUT = ", ".join(f":scope {tag}" for tag in ("table", "tr", "ul", "ol", "pre", "h1", "h2", "h3", ":is(td, th) td"))
+
+
+# As browsers read them.
+_WEB_ENCODINGS = dict.fromkeys(("iso-8859-1", "iso8859-1", "latin-1", "latin1", "ascii", "us-ascii"), "cp1252")
 
 
 class Unreadable(Exception):
@@ -42,6 +46,8 @@ def decode(data: bytes) -> str:
     >>> decode(b"\xef\xbb\xbfcaf\xc3\xa9\r\n")
     'café\r\n'
     """
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise Unreadable("UTF-32 text; convert it to UTF-8, e.g. with iconv")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             return data.decode("utf-16")
@@ -94,10 +100,19 @@ def read_html(data: bytes) -> Content:
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     for tag in soup(_NOT_CONTENT):
         tag.decompose()
-    main = soup.find("main") or soup.find("article") or soup.body or soup
+    main = _main_part(soup)
     if soup.title:
         soup.title.decompose()
     return Content(_html_text(main), title)
+
+
+def _main_part(soup: Any) -> Any:  # noqa: ANN401 - bs4 is not typed
+    """The `main` of a page, or its only article; where there are several, as on a list of news, the whole body."""
+    articles = [article for article in soup.find_all("article") if article.find_parent("article") is None]
+    for part in (soup.find("main"), articles[0] if len(articles) == 1 else None):
+        if part is not None and part.get_text().strip():
+            return part
+    return soup.body or soup
 
 
 def _decode_html(data: bytes) -> str:
@@ -106,10 +121,10 @@ def _decode_html(data: bytes) -> str:
     except Unreadable:
         from bs4.dammit import EncodingDetector
 
-        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+        declared = (EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8").lower()
         try:
-            return data.decode(declared or "utf-8")
-        except (LookupError, UnicodeDecodeError):
+            return data.decode(_WEB_ENCODINGS.get(declared, declared))
+        except (LookupError, UnicodeError):
             pass
         raise
 

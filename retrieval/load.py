@@ -11,7 +11,7 @@ from hybrid.errors import DocumentError
 from hybrid.retrieval.formats import READERS, Unreadable, encodable
 from hybrid.types import Document
 
-_TYPES = sorted([*READERS, ".jsonl"])
+TYPES = sorted([*READERS, ".jsonl"])
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -51,7 +51,8 @@ def load_documents(path: Path) -> Loaded:
     origins: dict[str, str] = {}
     files = [path] if path.is_file() else list(_files(folder, skipped))
     for file in files:
-        name = encodable(file.relative_to(folder).as_posix())
+        # Bytes of a name that are no UTF-8 stand as \xff, so that two such names stay apart.
+        name = os.fsencode(file.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
         for origin, document in _read(file, name, folder, skipped, required=file == path):
             if document.id in documents:
                 raise DocumentError(f"{origin}: the id {document.id!r} is taken by {origins[document.id]}")
@@ -86,7 +87,7 @@ def _read(
 ) -> Iterator[tuple[str, Document]]:
     """Yield the documents of one file with their origin; add what gives none to `skipped`."""
     try:
-        if not required and not file.resolve().is_relative_to(folder.resolve()):
+        if not required and not _resolved(file).is_relative_to(folder.resolve()):
             raise Unreadable("link that leaves the folder")
         data = _read_bytes(file)
         if file.suffix.lower() == ".jsonl":
@@ -103,9 +104,16 @@ def _read(
         yield name, Document(name, content.text, content.title or Path(name).stem, metadata)
 
 
+def _resolved(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError):  # a link that leads to itself
+        raise Unreadable("link that leads nowhere") from None
+
+
 def _read_bytes(file: Path) -> bytes:
-    if file.suffix.lower() not in _TYPES:
-        raise Unreadable(f"type {file.suffix or 'without suffix'} is not read ({', '.join(_TYPES)} are)")
+    if file.suffix.lower() not in TYPES:
+        raise Unreadable(f"type {file.suffix or 'without suffix'} is not read ({', '.join(TYPES)} are)")
     if not file.is_file():
         raise Unreadable("not a regular file")
     try:
@@ -185,7 +193,7 @@ def _without_repeats(
 
 
 def _nothing_found(path: Path, files: int, skipped: list[Skipped]) -> str:
-    types = f"Hybrid reads {', '.join(_TYPES)}"
+    types = f"Hybrid reads {', '.join(TYPES)}"
     if not files and not skipped:
         return f"no documents in {path}: the folder is empty; {types}"
     reasons = Counter(entry.reason for entry in skipped)

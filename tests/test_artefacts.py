@@ -125,3 +125,13 @@ def test_versions_name_every_package() -> None:
     versions = installed_versions()
     assert versions["torch"][0].isdigit()
     assert "not installed" not in versions.values()
+
+
+def test_files_that_nobody_reads_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("words")
+    before = fingerprint_files(tmp_path, {".md"}), fingerprint_files(tmp_path)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    assert fingerprint_files(tmp_path, {".md"}) == before[0]
+    assert fingerprint_files(tmp_path) != before[1]
+    (tmp_path / "B.MD").write_text("more")
+    assert fingerprint_files(tmp_path, {".md"}) != before[0]

@@ -224,3 +224,13 @@ def test_an_arm_may_be_a_section(tmp_path: Path) -> None:
         config_from_dict({"compare": {"arms": [{"name": "x", "modle": "m"}]}})
     with pytest.raises(ConfigError, match=r"compare\.arms: x\.concurrency is 0"):
         config_from_dict({"compare": {"arms": [{"name": "x", "model": "m", "concurrency": 0}]}})
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 1\nseed: 2\n", "index: {k: 1}\nindex:\n  k: 2\n", "tune:\n  epochs: 1\n  epochs: 2\n"]
+)
+def test_a_key_that_stands_twice_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "hybrid.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not valid YAML: the key stands twice"):
+        load_config(file)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 
 import hybrid
 from hybrid.config import SMOLLM2
@@ -350,6 +351,32 @@ def test_a_damaged_report_is_named(finished_copy: Project) -> None:
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_that_fails_leaves_nothing(
+    finished_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(model: Path, tuned: Path, output: Path) -> None:
+        output.mkdir()
+        (output / "config.json").write_text("{}", encoding="utf-8")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("hybrid.tuning.export.merge", fails)
+    with pytest.raises(ArtefactError, match=r"cannot be written to .*model: No space left on device"):
+        finished_project.export(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_the_documents_stays_one(tmp_path: Path) -> None:
+    for name in ("v1", "v2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text(f"This is {name}.", encoding="utf-8")
+    (tmp_path / "current").symlink_to("v1")
+    project = Project.create(tmp_path / "p", tmp_path / "current")
+    assert project.config.documents == "../current"
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("v2")
+    assert (project.documents / "a.md").read_text(encoding="utf-8") == "This is v2."
 
 
 def test_an_exported_model_loads_and_answers_like_the_assistant(finished_project: Project, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def load_base(
     weights: Weights = "auto",
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
+    rounded_in: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """Loads a causal language model from local files.
 
@@ -84,17 +85,20 @@ def load_base(
         weights: For `qlora`: keep the packed weights, or the rounded ones in `dtype`.
         dtype: Of the weights and the computation.
         device: Where the model lies; the GPU if there is one.
+        rounded_in: For `qlora`: what the weights are in when they are rounded to NF4, if not in `dtype`. Other dtypes
+            round to other values, and an adapter makes up for those of its training.
 
     Raises:
         ModelError: The files cannot be loaded.
     """
     device = device or default_device()
     packed = method == "qlora" and resolve_weights(weights, device) == "nf4"
+    read_in = rounded_in if rounded_in and method == "qlora" else dtype
     pack = packed and not _stored_quantisation(Path(path))
     options: dict[str, Any] = {"quantization_config": _nf4_config(dtype)} if pack else {}
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=dtype, device_map={"": device}, local_files_only=True, **_SAFE, **options
+            str(path), dtype=read_in, device_map={"": device}, local_files_only=True, **_SAFE, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
@@ -102,6 +106,8 @@ def load_base(
         _keep_packing(model, dtype)
     elif method == "qlora":
         round_to_nf4(model)
+        if read_in is not dtype:
+            nn.Module.to(model, dtype)
     return model
 
 
@@ -202,9 +208,11 @@ def load_tuned(
         ArtefactError: hybrid.json is damaged.
     """
     device = device or default_device()
-    method = read_record(tuned).method
+    record = read_record(tuned)
+    method, computed = record.method, compute_dtype(dtype, device)
     source = tuned if method == "full" else path
-    model = load_base(source, method=method, weights=weights, dtype=compute_dtype(dtype, device), device=device)
+    trained_in = None if record.dtype == "auto" else _DTYPES[record.dtype]
+    model = load_base(source, method=method, weights=weights, dtype=computed, device=device, rounded_in=trained_in)
     if method != "full":
         try:
             with warnings.catch_warnings():
@@ -243,6 +251,8 @@ def read_record(folder: Path) -> TunedRecord:
         record = TunedRecord(values["method"], values["weights"], values["dtype"], values["notes"])
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{file} is damaged: {error!r}") from error
+    if record.dtype not in get_args(DtypeName):
+        raise ArtefactError(f"{file} names the unknown dtype {record.dtype!r}")
     if record.method not in get_args(Method):
         raise ArtefactError(f"{file} names the unknown method {record.method!r}")
     return record

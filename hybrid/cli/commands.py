@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +30,9 @@ def init(options: Namespace) -> None:
     settings: dict[str, Any] = {}
     for override in options.set:
         apply_override(settings, override)
+    for key in ("folder", "documents", "questions"):
+        if key in settings:
+            raise ConfigError(f"--set {key}=…: give it as an argument of hybrid init instead")
     project = Project.create(options.folder, options.documents, options.questions, **settings)
     if options.json:
         _print_json({"project": str(project.folder)})
@@ -183,12 +186,15 @@ def _assistant(options: Namespace) -> Assistant:
     """Loads the assistant, and says so if it answers from what has changed since."""
     project = Project.open(options.project, options.set)
     assistant = project.assistant(options.arm)
-    used = {"index", f"tune/{ARMS[assistant.arm].adapter}"}
-    with suppress(HybridError):  # an assistant answers on where the documents are gone, too
+    _tell_stale(options, project, {"index", f"tune/{ARMS[assistant.arm].adapter}"})
+    return assistant
+
+
+def _tell_stale(options: Namespace, project: Project, used: Collection[str]) -> None:
+    with suppress(HybridError):  # what is there is of use where the documents are gone, too
         stale = [f"{s.stage} ({s.reason})" for s in project.status() if s.state == "stale" and s.stage in used]
         if stale:
             sys.stderr.write(f"stale: {', '.join(stale)}; to renew it, run: hybrid run --project {options.project}\n")
-    return assistant
 
 
 def ask(options: Namespace) -> None:
@@ -309,6 +315,7 @@ def export(options: Namespace) -> None:
         written = {"pairs": str(options.pairs), "left_out": left_out}
     else:
         written = {"model": str(project.export(options.output, options.arm))}
+        _tell_stale(options, project, {f"tune/{options.arm}"})
     if options.json:
         _print_json(written)
     else:

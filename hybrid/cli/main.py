@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse_args(_joined(list(sys.argv[1:] if arguments is None else arguments)))
     _quiet_libraries()
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a sign shows a question mark
+        sys.stdout.reconfigure(errors="replace")
     try:
         options.command(options)
         sys.stdout.flush()  # here, where a reader that has gone is handled

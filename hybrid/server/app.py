@@ -14,7 +14,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
-from hybrid.errors import ConfigError, HybridError
+from hybrid.errors import ConfigError, HybridError, QuestionError
 from hybrid.server.local import LocalHandler, LocalServer, bound
 from hybrid.server.messages import Answering, chunks, completion, error_body, parse_request
 
@@ -70,6 +70,8 @@ class _Handler(LocalHandler):
     def _answer(self, question: str) -> None:
         try:
             body = completion(self.server.assistant.ask(question), self.server.assistant.arm)
+        except (ConfigError, QuestionError) as error:
+            return self.send_error(HTTPStatus.BAD_REQUEST, str(error))
         except Exception as error:  # whatever the model raises, the client gets an answer and the server lives
             return self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, self._explain(error))
         self.send_json(HTTPStatus.OK, body)

@@ -13,6 +13,7 @@ from hybrid.pairs.gates.verify import answerer_identity
 from hybrid.pairs.review.marks import read_marks
 from hybrid.pairs.teachers import teacher_identity
 from hybrid.retrieval.embed import fingerprint_folder
+from hybrid.retrieval.load import TYPES
 from hybrid.retrieval.store import VERSION
 from hybrid.stages.measuring import reading_models
 from hybrid.stages.serve import other_arms
@@ -28,7 +29,7 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
     own = fingerprint_examples(project.own_pairs) if project.own_pairs else None
     model = fingerprint_folder(project.model)
     index = {
-        "documents": fingerprint_files(project.documents),
+        "documents": fingerprint_files(project.documents, TYPES),
         "index settings": config.index,
         "embedder": fingerprint_folder(project.embedder),
     }

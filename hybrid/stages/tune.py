@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.answers import Target, render_target
 from hybrid.config import PromptConfig
+from hybrid.errors import ArtefactError
 from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
@@ -136,9 +138,17 @@ def _fitted(
 
 
 def export_model(project: Project, output: Path, arm: str) -> Path:
-    """Merges an arm's adapter into its base and writes the model."""
+    """Merges an arm's adapter into its base and writes the model; the folder is there once it is whole."""
+    from safetensors import SafetensorError
+
     from hybrid.tuning.export import merge
 
     require_adapter(project, arm)
-    merge(project.model, project.path(f"tune/{arm}"), output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        try:
+            merge(project.model, project.path(f"tune/{arm}"), Path(folder) / "model")
+        except SafetensorError as error:
+            raise ArtefactError(f"the model cannot be written to {output}: {error}") from error
+        (Path(folder) / "model").rename(output)
     return output

@@ -305,11 +305,20 @@ def test_init_refuses_a_project_and_what_is_not_there(
     for setting in ("model.size=1", "model=[", "model"):
         done = hybrid_command("init", tmp_path / "a", "--documents", documents, "--set", "model=x", "--set", setting)
         _mistake(done, 2, repr(setting))
+    for setting, told in (
+        ("documents=x", "give it as an argument"),
+        ("model=5", "model"),
+        ("embedder=[1]", "embedder"),
+    ):
+        done = hybrid_command("init", tmp_path / "a", "--documents", documents, "--set", setting)
+        _mistake(done, 2, told)
 
 
 def test_an_empty_question(finished_project: "Project", capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", " ", "--project", str(finished_project.folder)]) == 2
     assert capsys.readouterr().err.endswith("hybrid: the question is empty\n")
+    assert main(["ask", "caf\udce9?", "--project", str(finished_project.folder)]) == 2
+    assert "not UTF-8 text, from its character 4 on" in capsys.readouterr().err
 
 
 def test_a_model_folder_that_is_not_whole(

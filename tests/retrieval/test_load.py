@@ -278,10 +278,63 @@ def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
 
 def test_file_name_that_is_not_unicode(tmp_path: Path) -> None:
     try:
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.md")).write_text("words")
+        for name in (b"caf\xe9.md", b"caf\xe8.md"):
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(f"words of {name!r}")
     except OSError:
         pytest.skip("the file system takes Unicode names only")
-    assert ids(load_documents(tmp_path)) == ["caf\ufffd.md"]
+    assert ids(load_documents(tmp_path)) == ["caf\\xe8.md", "caf\\xe9.md"]
+
+
+def test_a_link_to_itself_is_skipped(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.md": "words"})
+    (tmp_path / "loop.md").symlink_to("loop.md")
+    loaded = load_documents(tmp_path)
+    assert ids(loaded) == ["a.md"]
+    assert [skipped.path for skipped in loaded.skipped] == ["loop.md"]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<body><h1>News</h1><article><p>one</p></article><article><p>two</p></article></body>", "News\n\none\n\ntwo"),
+        ("<body>aside<article><p>one<article>reply</article></article></body>", "one\n\nreply"),
+        ("<body><main> </main><div>real text</div></body>", "real text"),
+        ("<body>menu<main>the page</main></body>", "the page"),
+    ],
+)
+def test_the_text_of_a_page_is_whole(tmp_path: Path, page: str, text: str) -> None:
+    fill(tmp_path, {"a.html": page})
+    (document,) = load_documents(tmp_path).documents
+    assert document.text == text
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"<meta charset=iso-8859-1><p>a \x93red\x94 valve", "a \u201cred\u201d valve"),
+        (b"<meta charset=undefined><p>caf\xe9", None),
+    ],
+)
+def test_pages_are_decoded_as_browsers_do(tmp_path: Path, data: bytes, found: str | None) -> None:
+    (tmp_path / "a.html").write_bytes(data)
+    fill(tmp_path, {"b.md": "words"})
+    texts = {document.id: document.text for document in load_documents(tmp_path).documents}
+    assert texts.get("a.html") == found
+
+
+def test_utf_32_is_not_taken_for_utf_16(tmp_path: Path) -> None:
+    fill(tmp_path, {"b.md": "words"})
+    (tmp_path / "a.txt").write_bytes("hello".encode("utf-32"))
+    loaded = load_documents(tmp_path)
+    assert ids(loaded) == ["b.md"]
+    assert "UTF-32" in loaded.skipped[0].reason
+
+
+@pytest.mark.parametrize("text", ["# Title\r\n\r\nwords", "# Title #\r\nwords", "~~~\n# comment\n~~~\n# Title\n"])
+def test_the_title_is_the_heading_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.md").write_bytes(text.encode())
+    (document,) = load_documents(tmp_path).documents
+    assert document.title == "Title"
 
 
 def test_same_order_every_time(tmp_path: Path) -> None:

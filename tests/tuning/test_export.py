@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hybrid.tuning.export import merge
-from hybrid.tuning.model import load_tuned
-from hybrid.tuning.settings import Method, TuneSettings
+from hybrid.tuning.model import load_base, load_tuned
+from hybrid.tuning.settings import DtypeName, Method, TuneSettings
 from hybrid.tuning.trainer import tune
 from hybrid.tuning.tree import Example
 
@@ -30,6 +31,33 @@ def test_a_merged_model_answers_like_the_adapter(
     plain = AutoModelForCausalLM.from_pretrained(merged)
     torch.testing.assert_close(plain(input_ids=ids).logits, adapter(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(merged).eos_token == "w1"
+
+
+@pytest.mark.parametrize(("trained", "served"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_the_base_is_rounded_as_it_was_in_training(
+    model_folder: Callable[[str], Path],
+    make_examples: Callable[..., list[Example]],
+    tmp_path: Path,
+    trained: DtypeName,
+    served: DtypeName,
+) -> None:
+    base, tuned, cpu = model_folder("llama"), tmp_path / "tuned", torch.device("cpu")
+    settings = TuneSettings(method="qlora", weights="resident", rank=2, max_tokens=64, dtype=trained)
+    tune(
+        make_examples(), model_path=base, output=tuned, settings=settings, seed=0, checkpoints=tmp_path / "checkpoints"
+    )
+    then = load_base(base, method="qlora", weights="resident", dtype=getattr(torch, trained), device=cpu)
+    now = load_tuned(base, tuned, weights="resident", dtype=served, device=cpu)
+    assert isinstance(now, PeftModel)
+    weights = {name.replace(".base_layer", ""): value for name, value in now.get_base_model().state_dict().items()}
+    for name, value in then.state_dict().items():
+        assert weights[name].dtype is getattr(torch, served)
+        assert torch.equal(weights[name], value.to(weights[name].dtype)), name
+    merge(base, tuned, tmp_path / "merged")
+    exported = load_file(tmp_path / "merged" / "model.safetensors")
+    whole = now.float().merge_and_unload().state_dict()
+    if served == "float32":
+        assert all(torch.equal(exported[name], whole[name]) for name in exported)
 
 
 def test_sixteen_bit_weights(
