@@ -266,7 +266,7 @@ class Runner:
         # Of all prompts, so that a run that goes on computes what it would have without the interruption.
         prefix = encode_prefix(self.model, [ids for ids, _ in encoded] if todo else [])
         prefix_seconds = (time.perf_counter() - started) / max(1, len(todo))
-        with tqdm(total=len(todo), desc=label, unit="question", leave=False, disable=not todo) as bar:
+        with tqdm(total=len(todo), desc=label, unit="question", leave=False, disable=len(todo) < 2) as bar:
             for batch in batches:
                 places = [todo[index] for index in batch.indices]
                 started = time.perf_counter()

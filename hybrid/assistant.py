@@ -84,10 +84,10 @@ class Assistant:
         for token in stream_tokens(self.runner.model, ids, max_new_tokens=longest, stops=stops):
             tokens.append(token)
             # Space is held back until something follows it: `ask` strips the whole.
-            text, *rest = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip().split(NEXT_QUESTION)
+            text, *rest = str(tokenizer.decode(tokens, skip_special_tokens=True)).split(NEXT_QUESTION)
             if rest:
                 break
-            ready = _before_next_question(text)
+            ready = _before_next_question(text).strip()
             # A character of several tokens shows as the replacement character until it is whole.
             if len(ready) > len(shown) and not ready.endswith("\ufffd"):
                 yield ready[len(shown) :]

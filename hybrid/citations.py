@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from hybrid.pairs.align import cuts
 from hybrid.types import Chunk, Citation, Hit
 
 _WORD = re.compile(r"\w+")
-_SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]?")
+# The full stops of Chinese, Japanese and Hindi end a sentence whatever follows them.
+_SENTENCE = re.compile(r"[^\n.!?。！？।]*(?:[.!?](?!\s|$)[^\n.!?。！？।]*)*[.!?。！？।]?")
 _MIN_OVERLAP = 0.6
 
 
@@ -27,13 +29,19 @@ def cite(answer: str, hits: Sequence[Hit], limit: int = 3) -> tuple[Citation, ..
     wanted = _WORD.findall(answer.lower())
     if set(wanted) <= {"yes", "no"}:  # words that say nothing about where they come from
         return ()
-    pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, wanted)) + r"(?!\w)", re.I)
+    pattern = re.compile(r"\W+".join(map(re.escape, wanted)), re.I)
     exact = [
-        citation_at(number, hit.chunk, *sentence_around(hit.chunk.text, *match.span()))
+        citation_at(number, hit.chunk, *sentence_around(hit.chunk.text, *span))
         for number, hit in enumerate(hits, 1)
-        if (match := pattern.search(hit.chunk.text))
+        if (span := _whole(pattern, hit.chunk.text))
     ]
     return tuple(exact[:limit]) or _closest(wanted, hits)
+
+
+def _whole(pattern: re.Pattern[str], text: str) -> tuple[int, int] | None:
+    """The first match that begins and ends where words and numbers do."""
+    spans = (match.span() for match in pattern.finditer(text))
+    return next((span for span in spans if not any(cuts(text, at) for at in span)), None)
 
 
 def _closest(wanted: Sequence[str], hits: Sequence[Hit]) -> tuple[Citation, ...]:

@@ -100,3 +100,16 @@ def test_the_citations_of_a_comparison_are_in_the_documents(finished_project: "P
 def test_a_bare_yes_or_no_cites_nothing(answer: str) -> None:
     chunk = Chunk("d#0-40", "d", 0, 40, "There is no fixed life. Yes, there is one.")
     assert cite(answer, [Hit(chunk, 1.0, 1)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "quote"),
+    [
+        ("每三百小时", "船可以载六个人。水泵必须每三百小时更换一次。发动机是柴油机。", "水泵必须每三百小时更换一次。"),
+        ("300時間", "ポンプは300時間ごとに交換します。船は六人乗りです。", "ポンプは300時間ごとに交換します。"),
+        ("तीन सौ घंटे", "पंप लाल है। पंप तीन सौ घंटे चलता है।", "पंप तीन सौ घंटे चलता है।"),
+    ],
+)
+def test_languages_with_other_full_stops_are_cited(answer: str, text: str, quote: str) -> None:
+    (citation,) = cite(answer, [Hit(Chunk("d#0-9", "d", 0, len(text), text), 1.0, 1)])
+    assert citation.quote == quote

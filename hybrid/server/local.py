@@ -102,6 +102,13 @@ class LocalHandler(BaseHTTPRequestHandler):
             return False
         return True
 
+    def parse_request(self) -> bool:
+        """As the standard library does, but without what stands behind the path."""
+        if not super().parse_request():
+            return False
+        self.path = self.path.partition("?")[0]
+        return True
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Sends an error as JSON, also those that the standard library finds; an unknown method is 405 here."""
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
