@@ -39,6 +39,7 @@ class Reply:
         raw: What the model wrote, where that is more than `text`.
         confidence: Geometric mean of the probabilities of the tokens it wrote, the end included; None where unknown.
         cosine: Cosine of the question and the nearest passage retrieved; None where unknown.
+        cut_off: Whether the longest answer allowed ended it.
     """
 
     question_id: str
@@ -55,6 +56,7 @@ class Reply:
     raw: str = ""
     confidence: float | None = None
     cosine: float | None = None
+    cut_off: bool = False
 
 
 def restore_reply(values: Mapping[str, Any]) -> Reply:

@@ -270,11 +270,12 @@ class Runner:
             for batch in batches:
                 places = [todo[index] for index in batch.indices]
                 started = time.perf_counter()
+                longest = self.longest_reply(any(encoded[place][1] for place in places))
                 outputs = generate_batch(
                     self.model,
                     [encoded[place][0] for place in places],
                     prefix,
-                    max_new_tokens=self.longest_reply(any(encoded[place][1] for place in places)),
+                    max_new_tokens=longest,
                     stops=stops,
                     pad=int(self.tokenizer.pad_token_id or 0),
                 )
@@ -285,6 +286,7 @@ class Runner:
                         tokens_in=len(encoded[place][0]),
                         tokens_out=len(output.ids),
                         confidence=self._confidence(output),
+                        cut_off=self._is_cut_off(output.ids, longest),
                     )
                     for place, output in zip(places, outputs, strict=True)
                 ]
@@ -292,6 +294,9 @@ class Runner:
                 replies |= {reply.question_id: reply for reply in fresh}
                 bar.update(len(places))
         return [replies[question.id] for question in questions]
+
+    def _is_cut_off(self, ids: Sequence[int], longest: int) -> bool:
+        return len(ids) >= longest and NEXT_QUESTION not in self.tokenizer.decode(list(ids))
 
     def _confidence(self, output: Continuation) -> float | None:
         """Geometric mean of the probabilities of the tokens, up to where the answer ends; None if they overflowed."""

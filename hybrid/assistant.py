@@ -133,4 +133,5 @@ def _answer(reply: Reply, hits: Sequence[Hit], searching: float) -> Answer:
         reply.abstained,
         reply.seconds + searching,
         reply.invalid_citations,
+        reply.cut_off,
     )

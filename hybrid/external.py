@@ -207,5 +207,6 @@ def _reply(
         tokens_in=said.tokens_in or 0,
         tokens_out=said.tokens_out or 0,
         invalid_citations=answer.invalid_citations,
+        cut_off=said.ended == "length",
         raw="" if raw == answer.text else raw,
     )

@@ -130,7 +130,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where an answer is supported: passage number in the prompt and a span of the document."""
+    """Where an answer is supported: passage number in the prompt and a span of the document.
+
+    The span is one of characters of the document's text: of a Markdown, text or JSONL file its decoded content without
+    a byte order mark, of HTML and PDF what is read from it.
+    """
 
     number: int
     document: str
@@ -150,6 +154,7 @@ class Answer:
         abstained: True if the assistant said that the documents do not answer the question.
         seconds: Wall time from question to last token.
         invalid_citations: Numbers and quotes of the model's own that no passage shown stands for; they are left out.
+        cut_off: True if `compare.max_new_tokens` ended it, and not the model.
     """
 
     text: str
@@ -158,3 +163,4 @@ class Answer:
     abstained: bool = False
     seconds: float = 0.0
     invalid_citations: int = 0
+    cut_off: bool = False

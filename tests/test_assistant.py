@@ -180,3 +180,10 @@ def test_streaming_ends_before_a_next_question_of_the_models_own(
     ids = assistant.runner.tokenizer(text, add_special_tokens=False)["input_ids"]
     monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, **__: iter(ids))
     assert "".join(assistant.stream(QUESTIONS[0])) == "Every day.\nAt noon."
+
+
+def test_an_answer_at_the_limit_is_cut_off(finished_project: "Project") -> None:
+    for limit in (1, 200):
+        opened = type(finished_project).open(finished_project.folder, [f"compare.max_new_tokens={limit}"])
+        answer = opened.assistant("base").ask("Where does the beacon stand?")
+        assert answer.cut_off is (limit == 1) or answer.text.count(" ") > 30

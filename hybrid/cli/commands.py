@@ -15,7 +15,7 @@ from hybrid.assistant import Assistant
 from hybrid.benchmarks import create_benchmark
 from hybrid.blind import describe, judge_blind_sheet, write_blind_sheet
 from hybrid.config import apply_override
-from hybrid.errors import ConfigError, HybridError
+from hybrid.errors import ConfigError, HybridError, QuestionError
 from hybrid.eval.labels import duration
 from hybrid.merge import merge as merge_projects
 from hybrid.plan import Plan
@@ -205,6 +205,8 @@ def ask(options: Namespace) -> None:
     else:
         print(answer.text)
         _print_citations(answer)
+    if answer.cut_off:
+        sys.stderr.write("the answer was cut off; for longer ones set compare.max_new_tokens\n")
 
 
 def chat(options: Namespace) -> None:
@@ -223,11 +225,15 @@ def chat(options: Namespace) -> None:
                 break
             continue
         text = ""
-        for piece in assistant.stream(question):
-            text += piece
-            if not options.json:
-                print(piece, end="", flush=True)
-        answer = assistant.cite(question, text)
+        try:
+            for piece in assistant.stream(question):
+                text += piece
+                if not options.json:
+                    print(piece, end="", flush=True)
+            answer = assistant.cite(question, text)
+        except (ConfigError, QuestionError) as error:  # of this question: the next may be well
+            sys.stderr.write(f"hybrid: {error}\n")
+            continue
         if options.json:
             _print_json({"question": question, **asdict(answer)})
         else:

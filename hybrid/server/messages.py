@@ -99,7 +99,7 @@ def _text(content: object) -> str:
 def completion(answer: Answer, model: str) -> dict[str, Any]:
     """An answer as a chat completion, with `citations`, `invalid_citations` and `abstained` added."""
     message = {"role": "assistant", "content": answer.text}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": "length" if answer.cut_off else "stop"}
     return {**_head("chat.completion", model), "choices": [choice], **_evidence(answer)}
 
 

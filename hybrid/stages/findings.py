@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hybrid.project import Project
 
 _CHANCE = 0.5
+_MANY_CUT_OFF = 0.1  # of the answers of an arm
 
 
 def report_facts(project: Project, index: Index, questions: Sequence[Question]) -> dict[str, str]:
@@ -71,6 +72,7 @@ def report_notes(
     notes = [
         prompts,
         *failures,
+        _cut_off(comparison),
         power,
         _refusing(comparison),
         nearness_note(comparison),
@@ -78,6 +80,18 @@ def report_notes(
         _unasked(comparison, min_cosine),
     ]
     return [note for note in notes if note]
+
+
+def _cut_off(comparison: Comparison) -> str:
+    """Which arms would have said more."""
+    shares = {run.name: sum(reply.cut_off for reply in run.replies) / len(run.replies) for run in comparison.runs}
+    many = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= _MANY_CUT_OFF)
+    if not many:
+        return ""
+    return (
+        f"Answers that were cut off by compare.max_new_tokens: {many}. Where the gold answers are longer, raise it; "
+        "otherwise these arms go on after their answer."
+    )
 
 
 def _refusing(comparison: Comparison) -> str:

@@ -128,7 +128,7 @@ def test_ask_prints_the_answer_and_where_it_is_from(
 ) -> None:
     question = ["Where", "does", "the", "beacon", "stand?"]
     answer = run_json("ask", *question, "--project", finished_project.folder)
-    assert set(answer) == {"text", "citations", "hits", "abstained", "seconds", "invalid_citations"}
+    assert set(answer) == {"text", "citations", "hits", "abstained", "seconds", "invalid_citations", "cut_off"}
     assert len(answer["hits"]) == 3
     assert main(["ask", *question, "--project", str(finished_project.folder)]) == 0
     assert capsys.readouterr().out.startswith(answer["text"])
@@ -143,6 +143,11 @@ def test_chat_answers_each_line(
     assert main(["chat", "--project", str(finished_project.folder), "--json"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["question"] for answer in answers] == ["Who bakes?", "When?"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udce9?\nWho bakes?\n"))
+    assert main(["chat", "--project", str(finished_project.folder), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "not UTF-8 text" in said.err
+    assert [json.loads(line)["question"] for line in said.out.splitlines()] == ["Who bakes?"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("Who bakes?\n"))
     assert main(["chat", "--project", str(finished_project.folder)]) == 0
     assert capsys.readouterr().out.strip().startswith(answers[0]["text"])
