@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.arms import NEXT_QUESTION, PromptChoice, Runner, Searcher, read_answer
+from hybrid.citations import with_pages
 from hybrid.errors import ConfigError
 from hybrid.nearness import is_too_far, refusals
 from hybrid.types import Answer, Hit, Question
@@ -27,6 +28,7 @@ class Assistant:
         choice: How it prompts.
         arm: Name of the arm it serves.
         min_cosine: It refuses without asking the model where no passage retrieved is as near as this.
+        page_starts: Of documents with pages, the places in the text at which these begin.
     """
 
     runner: Runner
@@ -34,6 +36,7 @@ class Assistant:
     choice: PromptChoice
     arm: str
     min_cosine: float = 0.0
+    page_starts: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @staticmethod
     def load(project: str | Path, arm: str | None = None) -> Assistant:
@@ -62,7 +65,8 @@ class Assistant:
         asked = [Question(str(n), question) for n, question in enumerate(questions)]
         refused = refusals(asked, hits, self.min_cosine, k=self.choice.k, refusal=self.runner.prompt.refusal)
         replies = self.runner.answer(asked, hits, self.choice, label="answering", done=refused, record=lambda _: None)
-        return [_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True)]
+        answers = (_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True))
+        return [self._paged(answer) for answer in answers]
 
     def stream(self, question: str) -> Iterator[str]:
         """Yields what the model writes, piece by piece; `cite` reads the whole to the answer that `ask` returns.
@@ -99,7 +103,10 @@ class Assistant:
     def cite(self, question: str, text: str) -> Answer:
         """Reads a text that was streamed for a question to the answer with its citations."""
         _, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
-        return read_answer(text, hits, self.runner.prompt)
+        return self._paged(read_answer(text, hits, self.runner.prompt))
+
+    def _paged(self, answer: Answer) -> Answer:
+        return replace(answer, citations=with_pages(answer.citations, self.page_starts))
 
     def _retrieve(self, questions: Sequence[str]) -> list[list[Hit]]:
         # As many as a comparison retrieves, though the prompt may show fewer: the nearest of all of them decides.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from hybrid.pairs.align import cuts
@@ -80,6 +81,21 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
         if match.start() <= start < match.end():
             return match.start(), max(match.end(), end)
     return start, end
+
+
+def with_pages(citations: Iterable[Citation], page_starts: Mapping[str, Sequence[int]]) -> tuple[Citation, ...]:
+    """Adds the page to citations of documents with pages, from the places in the text at which these begin.
+
+    >>> [found] = with_pages([Citation(1, "a.pdf", 120, 130, "")], {"a.pdf": [0, 100, 200]})
+    >>> found.page
+    2
+    """
+    return tuple(
+        replace(citation, page=bisect_right(page_starts[citation.document], citation.start))
+        if citation.document in page_starts
+        else citation
+        for citation in citations
+    )
 
 
 def citation_at(number: int, chunk: Chunk, start: int, end: int) -> Citation:

@@ -133,7 +133,7 @@ class Citation:
     """Where an answer is supported: passage number in the prompt and a span of the document.
 
     The span is one of characters of the document's text: of a Markdown, text or JSONL file its decoded content without
-    a byte order mark, of HTML and PDF what is read from it.
+    a byte order mark, of HTML and PDF what is read from it. `page` is that of a PDF on which it begins, from 1.
     """
 
     number: int
@@ -141,6 +141,7 @@ class Citation:
     start: int
     end: int
     quote: str
+    page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,3 +187,29 @@ def test_an_answer_at_the_limit_is_cut_off(finished_project: "Project") -> None:
         opened = type(finished_project).open(finished_project.folder, [f"compare.max_new_tokens={limit}"])
         answer = opened.assistant("base").ask("Where does the beacon stand?")
         assert answer.cut_off is (limit == 1) or answer.text.count(" ") > 30
+
+
+def test_citations_of_documents_with_pages_name_the_page(assistant: Assistant) -> None:
+    words = " ".join(assistant.ask(QUESTIONS[0]).hits[1].chunk.text.split()[2:6])
+    (cited, *_) = assistant.cite(QUESTIONS[0], words).citations
+    assert cited.page is None
+    for starts, page in (([0], 1), ([0, cited.start], 2), ([0, cited.start + 1], 1)):
+        paged = replace(assistant, page_starts={cited.document: starts})
+        assert paged.cite(QUESTIONS[0], words).citations[0] == replace(cited, page=page)
+    assert replace(assistant, page_starts={"another": [0]}).cite(QUESTIONS[0], words).citations[0] == cited
+
+
+def test_pages_of_a_pdf_are_known(finished_copy: "Project") -> None:
+    from fpdf import FPDF
+
+    pdf = FPDF()
+    pdf.set_font("Helvetica", size=12)
+    for text in ("The harbour opens at six.", "The beacon stands on the north pier."):
+        pdf.add_page()
+        pdf.cell(text=text)
+    pdf.output(str(finished_copy.documents / "harbour.pdf"))
+    finished_copy.index()
+    assistant = finished_copy.assistant("rag")
+    assert set(assistant.page_starts) == {"harbour.pdf"}
+    text = Index.load(finished_copy.path("index")).documents["harbour.pdf"].text
+    assert text[assistant.page_starts["harbour.pdf"][1] :].startswith("The beacon stands")

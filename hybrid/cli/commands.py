@@ -243,8 +243,9 @@ def chat(options: Namespace) -> None:
 
 def _print_citations(answer: Answer) -> None:
     for citation in answer.citations:
+        page = f" (page {citation.page})" if citation.page else ""
         print(
-            f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}"
+            f"  [{citation.number}] {citation.document}:{citation.start}-{citation.end}{page}"
             f"  “{' '.join(citation.quote.split())}”"
         )
 

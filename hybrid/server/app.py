@@ -2,7 +2,8 @@
 
 Questions are answered one at a time and each on its own: the last user message is the question, messages before it and
 sampling parameters are not used. The server has no passwords, so it binds to this machine alone unless told otherwise;
-a web page of another origin, or a name that was made to point here, is refused.
+a web page of another origin, or a name that was made to point here, is refused. Bound to all addresses of the machine
+it answers to any name, as it cannot know its own.
 """
 
 from __future__ import annotations

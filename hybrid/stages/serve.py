@@ -129,11 +129,15 @@ def load_assistant(project: Project, arm: Arm) -> Assistant:
     """
     if arm.context in {"oracle", "distractors"}:
         raise ConfigError(f"the arm {arm.name!r} is for comparisons alone: its context is chosen by the gold answers")
-    retriever = None
+    retriever, pages = None, dict[str, list[int]]()
     if arm.context == "retrieved":
         if read_manifest(project.path("index")) is None:
             raise ArtefactError(f"{project.folder} has no index; run: hybrid index --project {project.folder}")
         retriever = project_retriever(project)
+        documents = retriever.index.documents.items()
+        known = {key: starts for key, document in documents if (starts := document.metadata.get("page_starts"))}
+        pages = {key: [int(start) for start in starts.split(",")] for key, starts in known.items()}
     choice = rag_prompt.load(project.path("compare") / rag_prompt.FILE) if arm.searched else None
     choice = choice or PromptChoice("zero-shot", project.config.prompt.k, ())
-    return Assistant(load_runner(project, arm.adapter), retriever, choice, arm.name, project.config.serve.min_cosine)
+    runner = load_runner(project, arm.adapter)
+    return Assistant(runner, retriever, choice, arm.name, project.config.serve.min_cosine, pages)
