@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import pytest
@@ -104,9 +105,7 @@ def test_a_completion_carries_citations(server: Server) -> None:
     assert body["choices"] == [
         {"index": 0, "message": {"role": "assistant", "content": "You asked: Wie groß?"}, "finish_reason": "stop"}
     ]
-    assert body["citations"] == [
-        {"number": 1, "document": "docs/<b>pump</b>.md", "start": 3, "end": 14, "quote": "every 4 years"}
-    ]
+    assert body["citations"] == [asdict(CITATION)]
     assert body["invalid_citations"] == 2
     assert body["abstained"] is False
     assert _chat(server, "unknown").json()["abstained"] is True
