@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_json_has_the_agreed_shape(tmp_path: Path) -> None:
         **{"text": "every 200 hours", "em": 1.0, "f1": 1.0, "rouge_l": 1.0, "contains": 1.0, "abstained": False},
         **{"cause": "right"},
         **{"documents": ["d1", "every 200 hours"], "contexts": ["every 200 hours"], "seconds": 0.5, "error": ""},
-        "citations": [{"number": 1, "document": "every 200 hours", "start": 3, "end": 9, "quote": "every 200 hours"}],
+        "citations": [asdict(Citation(1, "every 200 hours", 3, 9, "every 200 hours"))],
     }
     assert data["questions"][1]["replies"]["rag"]["em"] is None
     assert data["questions"][2]["question"] == "水泵多久更换一次？"
