@@ -59,14 +59,15 @@ def fingerprint_files(path: Path, suffixes: Collection[str] | None = None) -> st
         if any(part.startswith(".") for part in Path(name).parts):
             continue
         try:
-            content = _digest(file)
+            content = digest_file(file)
         except OSError:
             content = "unreadable"
         digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
-def _digest(file: Path) -> str:
+def digest_file(file: Path) -> str:
+    """The SHA-256 of a file, which is never in memory as a whole."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         for block in iter(lambda: opened.read(1 << 20), b""):

@@ -60,8 +60,8 @@ def cautions(
         documents: Ids of the documents in the index, if they are known.
         wide: Points between the ends of an interval from which on it is wide.
     """
-    count = len(scored(comparison))
-    about = count_clusters([comparison.groups[row] for row in scored(comparison)])
+    rows = scored(comparison)
+    count, about = len(rows), count_clusters([comparison.groups[row] for row in rows])
     warnings = []
     if count < _FEW_QUESTIONS:
         warnings.append(f"Few questions: {count}; ask at least {_FEW_QUESTIONS}.")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from hybrid.pairs.align import cuts
+from hybrid.pairs.align import whole_match
 from hybrid.types import Chunk, Citation, Hit
 
 _WORD = re.compile(r"\w+")
@@ -34,15 +34,9 @@ def cite(answer: str, hits: Sequence[Hit], limit: int = 3) -> tuple[Citation, ..
     exact = [
         citation_at(number, hit.chunk, *sentence_around(hit.chunk.text, *span))
         for number, hit in enumerate(hits, 1)
-        if (span := _whole(pattern, hit.chunk.text))
+        if (span := whole_match(pattern, hit.chunk.text))
     ]
     return tuple(exact[:limit]) or _closest(wanted, hits)
-
-
-def _whole(pattern: re.Pattern[str], text: str) -> tuple[int, int] | None:
-    """The first match that begins and ends where words and numbers do."""
-    spans = (match.span() for match in pattern.finditer(text))
-    return next((span for span in spans if not any(cuts(text, at) for at in span)), None)
 
 
 def _closest(wanted: Sequence[str], hits: Sequence[Hit]) -> tuple[Citation, ...]:

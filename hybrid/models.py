@@ -6,7 +6,6 @@ is converted once to safetensors in the user's cache (`HYBRID_CACHE`, by default
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
 
+from hybrid.artefacts import digest_file
 from hybrid.config import MINILM, SMOLLM2
 from hybrid.errors import DependencyError, ModelError
 
@@ -159,8 +159,7 @@ def _prepare(name: str, model: _Embedded, source: Path, target: Path) -> None:
     started = time.perf_counter()
     sys.stderr.write(f"Preparing {name} once in {target.parent} (about half a minute) … ")
     sys.stderr.flush()
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(source)
+    digest = digest_file(source)
     if digest != model.sha256:
         raise ModelError(
             f"{source} is damaged (SHA-256 {digest[:12]}… instead of {model.sha256[:12]}…); "
@@ -174,14 +173,6 @@ def _prepare(name: str, model: _Embedded, source: Path, target: Path) -> None:
             shutil.copytree(source.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
         folder.rename(target)
     sys.stderr.write(f"done in {time.perf_counter() - started:.0f} s\n")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _convert_gguf(source: Path, folder: Path) -> None:

@@ -110,7 +110,8 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
     config = project.config
     if project.questions is None:
         raise QuestionError(f"no questions to disturb: set `questions` in {project.folder / 'hybrid.yaml'}")
-    arms = _arms(select_arms(config.compare.arms), names)
+    compared = select_arms(config.compare.arms)
+    arms = _arms(compared, names)
     questions = load_examples(project.questions, answered=True)
     metric = config.compare.metric
     kept = project.store / "cache" / "robustness"
@@ -120,7 +121,6 @@ def run_robustness(project: Project, names: Sequence[str] = (), sample: int = 40
         retriever = project_retriever(project)
         cases = sample_cases(questions, retriever, sample, config.seed)
         # As the comparison does, whatever the sample and the arms.
-        compared = select_arms(config.compare.arms)
         tests = count_tests((arm.name for arm in compared), controls(compared))
         groups = passage_groups(questions, retriever.index.chunks, tests)
         scores = []

@@ -68,6 +68,16 @@ def align(quote: str, text: str) -> Span | None:
     return _find(wanted, shown, text) or _find(_lower(wanted), shown._replace(text=_lower(shown.text)), text)
 
 
+def whole_match(pattern: re.Pattern[str], text: str) -> Span | None:
+    """The first match of a pattern that cuts no character, word or number of the text.
+
+    >>> whole_match(re.compile("5"), "15 litres, 2.5 bar and 5 legs")
+    (23, 24)
+    """
+    spans = (match.span() for match in pattern.finditer(text))
+    return next((span for span in spans if not any(_cuts(text, at) for at in span)), None)
+
+
 def _find(wanted: str, shown: _Key, text: str) -> Span | None:
     """The first span of `text` whose key is `wanted` and that cuts no character, word or number of it."""
     place = shown.text.find(wanted) if wanted else -1
@@ -75,13 +85,13 @@ def _find(wanted: str, shown: _Key, text: str) -> Span | None:
         end = place + len(wanted)
         halves = any(0 < at < len(shown.spans) and shown.spans[at - 1] == shown.spans[at] for at in (place, end))
         span = shown.spans[place][0], shown.spans[end - 1][1]
-        if not halves and not any(cuts(text, at) for at in span):
+        if not halves and not any(_cuts(text, at) for at in span):
             return span
         place = shown.text.find(wanted, place + 1)
     return None
 
 
-def cuts(text: str, at: int) -> bool:
+def _cuts(text: str, at: int) -> bool:
     """True if a span that begins or ends at `at` would cut a character with its accents, a word or a number."""
     if not 0 < at < len(text):
         return False

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hybrid.citations import sentences
 from hybrid.eval.answers import contains, normalise, tokens
-from hybrid.pairs.align import Span, align, cuts
+from hybrid.pairs.align import Span, align, whole_match
 from hybrid.types import Chunk, Question
 
 # A retrieved chunk without the answer supports it if it has this share of the words of question and answer. Of 508
@@ -94,8 +94,7 @@ def verbatim_span(text: str, answer: str) -> Span | None:
     (44, 45)
     """
     pattern = _pattern(answer)
-    spans = (match.span() for match in pattern.finditer(text)) if pattern else iter(())
-    return next((span for span in spans if not any(cuts(text, at) for at in span)), None)
+    return whole_match(pattern, text) if pattern else None
 
 
 @lru_cache(4096)
