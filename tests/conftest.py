@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from hybrid import Project
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MKL_CBWR"] = "AUTO"  # the same sums in every process, whatever the alignment of its memory
+
+# Property tests draw the same examples on every machine; `--hypothesis-profile search` draws new ones, and many more.
+settings.load_profile("ci")
+settings.register_profile("search", derandomize=False, max_examples=2000, deadline=None)
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TOY = Path(__file__).resolve().parent / "fixtures" / "toy"
