@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,28 +68,37 @@ class Assistant:
         answers = (_answer(reply, found, searching) for reply, found in zip(replies, hits, strict=True))
         return [self._paged(answer) for answer in answers]
 
-    def stream(self, question: str) -> Iterator[str]:
-        """Yields what the model writes, piece by piece; `cite` reads the whole to the answer that `ask` returns.
+    def stream(self, question: str) -> AnswerStream:
+        """Answers one question while the model writes: iterate for the pieces, then read `answer`.
 
-        With `prompt.answers` other than `short` this is more than the plain answer: quotes and numbers of passages.
+        With `prompt.answers` other than `short` the pieces hold more than the plain answer: quotes and numbers of
+        passages.
+
+        Raises:
+            ConfigError: The question is empty; raised by the first piece.
         """
+        return AnswerStream(self._write(question))
+
+    def _write(self, question: str) -> Generator[str, None, Answer]:
         from hybrid.generate import stop_ids, stream_tokens
 
         _require_text(question)
+        started = time.perf_counter()
         found = self._retrieve([question])[0]
+        ids, hits = self.runner.encode(question, found, self.choice)
         if is_too_far(found, self.min_cosine):
             yield self.runner.prompt.refusal
-            return
-        ids, hits = self.runner.encode(question, found, self.choice)
+            return self._read(self.runner.prompt.refusal, hits, started)
         tokenizer, tokens = self.runner.tokenizer, list[int]()
         shown = text = ""
+        ended = False
         stops = stop_ids(self.runner.model, tokenizer)
         longest = self.runner.longest_reply(bool(hits))
         for token in stream_tokens(self.runner.model, ids, max_new_tokens=longest, stops=stops):
             tokens.append(token)
             # Space is held back until something follows it: `ask` strips the whole.
             text, *rest = str(tokenizer.decode(tokens, skip_special_tokens=True)).split(NEXT_QUESTION)
-            if rest:
+            if ended := bool(rest):
                 break
             ready = _before_next_question(text).strip()
             # A character of several tokens shows as the replacement character until it is whole.
@@ -99,11 +108,11 @@ class Assistant:
         text = text.strip()
         if len(text) > len(shown):
             yield text[len(shown) :]
+        return self._read(text, hits, started, cut_off=not ended and len(tokens) >= longest)
 
-    def cite(self, question: str, text: str) -> Answer:
-        """Reads a text that was streamed for a question to the answer with its citations."""
-        _, hits = self.runner.encode(question, self._retrieve([question])[0], self.choice)
-        return self._paged(read_answer(text, hits, self.runner.prompt))
+    def _read(self, text: str, hits: Sequence[Hit], started: float, *, cut_off: bool = False) -> Answer:
+        answer = self._paged(read_answer(text, hits, self.runner.prompt))
+        return replace(answer, seconds=time.perf_counter() - started, cut_off=cut_off)
 
     def _paged(self, answer: Answer) -> Answer:
         return replace(answer, citations=with_pages(answer.citations, self.page_starts))
@@ -112,6 +121,28 @@ class Assistant:
         # As many as a comparison retrieves, though the prompt may show fewer: the nearest of all of them decides.
         k = max(self.choice.k, self.runner.prompt.k)
         return self.retriever.search(questions, k) if self.retriever else [[] for _ in questions]
+
+
+class AnswerStream:
+    """An answer while it is written: iterating yields the pieces of its text, once; then `answer` is the whole."""
+
+    def __init__(self, pieces: Generator[str, None, Answer]) -> None:
+        self._pieces = pieces
+        self._answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        self._answer = yield from self._pieces
+
+    @property
+    def answer(self) -> Answer:
+        """What `Assistant.ask` returns, with citations.
+
+        Raises:
+            ValueError: Not all pieces have been read.
+        """
+        if self._answer is None:
+            raise ValueError("the answer is not complete: read all pieces of the stream first")
+        return self._answer
 
 
 def _before_next_question(text: str) -> str:

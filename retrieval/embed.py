@@ -4,10 +4,10 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ _SAMPLES = 16
 _SAMPLE = 1 << 16
 _MODEL_FILES = {".json", ".txt", ".model", ".safetensors", ".bin", ".pt", ".onnx"}
 _SHOW_PROGRESS_FROM = 1000
-_SAVE_EVERY = 8192
+_BLOCK = 8192
+_REMEMBERED = 16384
 
 
 class Embedder(Protocol):
@@ -192,17 +193,13 @@ def _refuse_empty(texts: Sequence[str]) -> None:
             raise ValueError(f"text {position} of {len(texts)} is empty; some models give no numbers for it")
 
 
-class _Stored(NamedTuple):
-    keys: NDArray[np.uint8]
-    vectors: Vectors
-
-
 class CachedEmbedder:
     """An embedder that computes each passage once and keeps its vector in `folder`.
 
-    One file for each model holds keys `[n, 32]`, the SHA-256 of model name and text, beside vectors `[n, d]`, so that
-    both are replaced together. It is written every 8192 new passages, so that an interrupted run continues. Questions
-    are remembered by this object alone.
+    The vectors of a model lie in blocks of up to 8192, a file each: keys `[n, 32]`, the SHA-256 of model name and text,
+    beside vectors `[n, d]`, so that both are replaced together. New ones fill up the last block and begin others, which
+    are written at once, so that an interrupted run continues. Questions are remembered by this object alone, the last
+    16,384.
 
     Attributes:
         computed: Passages computed so far by this object.
@@ -227,9 +224,13 @@ class CachedEmbedder:
         return self.inner.dimension
 
     @property
-    def file(self) -> Path:
-        """Where the vectors of this model are kept."""
-        return self.folder / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.safetensors"
+    def files(self) -> list[Path]:
+        """The blocks of this model's vectors, in the order in which they were begun."""
+        return sorted(self.folder.glob(f"{self._stem}-*.safetensors"))
+
+    @cached_property
+    def _stem(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
 
     def embed_questions(self, texts: Sequence[str]) -> Vectors:
         """Embed texts that search, `[len(texts), d]`, each once.
@@ -239,7 +240,10 @@ class CachedEmbedder:
         """
         missing = [text for text in dict.fromkeys(texts) if text not in self._asked]
         self._asked.update(zip(missing, self.inner.embed_questions(missing), strict=True))
-        return np.stack([self._asked[text] for text in texts]) if texts else self.inner.embed_questions(texts)
+        vectors = np.stack([self._asked[text] for text in texts]) if texts else self.inner.embed_questions(texts)
+        for oldest in list(self._asked)[:-_REMEMBERED]:
+            del self._asked[oldest]
+        return vectors
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Embed passages `[len(texts), d]`, computing those that the cache does not hold.
@@ -256,11 +260,12 @@ class CachedEmbedder:
         self.computed += len(missing)
         self.reused += len(texts) - len(missing)
         todo = list(missing.items())
-        for start in range(0, len(todo), _SAVE_EVERY):
-            part = todo[start : start + _SAVE_EVERY]
+        for start in range(0, len(todo), _BLOCK):
+            part = todo[start : start + _BLOCK]
             vectors = self.inner.embed_passages([text for _, text in part])
-            known.update(zip((key for key, _ in part), vectors, strict=True))
-            self._save()
+            computed = dict(zip((key for key, _ in part), vectors, strict=True))
+            known.update(computed)
+            self._save(computed)
         return np.stack([known[key] for key in keys])
 
     def _key(self, text: str) -> bytes:
@@ -268,37 +273,45 @@ class CachedEmbedder:
 
     @cached_property
     def _known(self) -> dict[bytes, Vectors]:
-        if not self.file.is_file():
-            return {}
-        try:
-            stored = _read_cache(self.file)
-        except Exception as error:  # whatever is wrong with a cache, the way out is to compute again
-            warnings.warn(f"{self.file} is damaged and is computed again: {error}", stacklevel=4)
-            return {}
-        return {key.tobytes(): vector for key, vector in zip(stored.keys, stored.vectors, strict=True)}
+        return {key: vector for file in self.files for key, vector in _read_block(file).items()}
 
-    def _save(self) -> None:
+    def _save(self, computed: Mapping[bytes, Vectors]) -> None:
+        files = self.files
+        last = _read_block(files[-1]) if files else {}
+        place = int(files[-1].stem.rpartition("-")[2]) if files else 0
+        if len(last) >= _BLOCK:
+            last, place = {}, place + 1
+        rows = list({**last, **computed}.items())
+        for block, start in enumerate(range(0, len(rows), _BLOCK), start=place):
+            self._write(self.folder / f"{self._stem}-{block:06}.safetensors", dict(rows[start : start + _BLOCK]))
+
+    def _write(self, file: Path, block: Mapping[bytes, Vectors]) -> None:
         from safetensors.numpy import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        keys = np.frombuffer(b"".join(self._known), dtype=np.uint8).reshape(-1, 32)
-        vectors = np.stack(list(self._known.values()))
+        keys = np.frombuffer(b"".join(block), dtype=np.uint8).reshape(-1, 32)
         handle, partial = tempfile.mkstemp(dir=self.folder, suffix=".partial")
         os.close(handle)
         try:
-            save_file({"keys": keys, "vectors": vectors}, partial)
-            os.replace(partial, self.file)
+            save_file({"keys": keys, "vectors": np.stack(list(block.values()))}, partial)
+            os.replace(partial, file)
         finally:
             Path(partial).unlink(missing_ok=True)
 
 
-def _read_cache(file: Path) -> _Stored:
+def _read_block(file: Path) -> dict[bytes, Vectors]:
+    """The vectors of a block by key. One that is damaged is deleted with a warning, and empty."""
     from safetensors.numpy import load_file
 
-    tensors = load_file(file)
-    stored = _Stored(tensors["keys"], tensors["vectors"])
-    if stored.keys.shape != (len(stored.vectors), 32):
-        raise ValueError(f"{stored.keys.shape} keys for {len(stored.vectors)} vectors")
-    if not np.allclose(np.linalg.norm(stored.vectors, axis=1), 1, atol=1e-3):
-        raise ValueError("its vectors are not of length 1")
-    return stored
+    try:
+        tensors = load_file(file)
+        keys, vectors = tensors["keys"], tensors["vectors"]
+        if keys.shape != (len(vectors), 32):
+            raise ValueError(f"{keys.shape} keys for {len(vectors)} vectors")
+        if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+            raise ValueError("its vectors are not of length 1")
+    except Exception as error:  # whatever is wrong with a cache, the way out is to compute again
+        warnings.warn(f"{file} is damaged and is computed again: {error}", stacklevel=4)
+        file.unlink(missing_ok=True)
+        return {}
+    return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

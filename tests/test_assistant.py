@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hybrid.arms import read_answer
 from hybrid.assistant import Assistant
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.generate import Continuation
 from hybrid.retrieval.index import Index
-from hybrid.types import Answer
+from hybrid.types import Answer, Citation
 
 if TYPE_CHECKING:
     from hybrid import Project
@@ -44,10 +45,19 @@ def test_asking_streaming_and_batches_agree(assistant: Assistant) -> None:
     together = assistant.batch(QUESTIONS)
     assert [_essence(assistant.ask(question)) for question in QUESTIONS] == [_essence(answer) for answer in together]
     for question, answer in zip(QUESTIONS, together, strict=True):
-        pieces = list(assistant.stream(question))
+        stream = assistant.stream(question)
+        pieces = list(stream)
         assert "".join(pieces) == answer.text
         assert all(pieces), "no empty piece"
-        assert _essence(assistant.cite(question, answer.text)) == _essence(answer)
+        assert _essence(stream.answer) == _essence(answer)
+        assert (stream.answer.cut_off, stream.answer.seconds > 0) == (answer.cut_off, True)
+
+
+def test_a_stream_has_no_answer_before_its_last_piece(assistant: Assistant) -> None:
+    stream = assistant.stream(QUESTIONS[0])
+    next(iter(stream))
+    with pytest.raises(ValueError, match="read all pieces of the stream first"):
+        _ = stream.answer
 
 
 def test_an_answer_carries_what_was_shown(assistant: Assistant, finished_project: "Project") -> None:
@@ -64,7 +74,7 @@ def test_what_a_passage_says_is_cited_at_its_span(assistant: Assistant, finished
     documents = Index.load(finished_project.path("index")).documents
     shown = assistant.ask(QUESTIONS[0]).hits
     words = " ".join(shown[1].chunk.text.split()[2:6])
-    answer = assistant.cite(QUESTIONS[0], words)
+    answer = read_answer(words, shown, assistant.runner.prompt)
     assert answer.citations
     for citation in answer.citations:
         assert documents[citation.document].text[citation.start : citation.end] == citation.quote
@@ -72,7 +82,7 @@ def test_what_a_passage_says_is_cited_at_its_span(assistant: Assistant, finished
 
 
 def test_a_refusal_cites_nothing(assistant: Assistant) -> None:
-    answer = assistant.cite(QUESTIONS[0], assistant.runner.prompt.refusal)
+    answer = read_answer(assistant.runner.prompt.refusal, assistant.ask(QUESTIONS[0]).hits, assistant.runner.prompt)
     assert answer.abstained
     assert answer.citations == ()
 
@@ -128,7 +138,7 @@ def test_a_streamed_quotation_is_read_to_the_plain_answer(
 ) -> None:
     prompt = replace(assistant.runner.prompt, answers="quoted")
     quoting = replace(assistant, runner=replace(assistant.runner, prompt=prompt))
-    shown = quoting.cite(QUESTIONS[0], "").hits
+    shown = quoting.ask(QUESTIONS[0]).hits
     quote = " ".join(shown[1].chunk.text.split()[:5])
     raw = f'[2] "{quote}"\n[1] "said nobody"\nAnswer: by the sea'
     ids = assistant.runner.tokenizer(raw, add_special_tokens=False)["input_ids"]
@@ -136,8 +146,9 @@ def test_a_streamed_quotation_is_read_to_the_plain_answer(
     monkeypatch.setattr(
         "hybrid.generate.generate_batch", lambda *_, max_new_tokens, **__: [Continuation(ids[:max_new_tokens], [-0.5])]
     )
-    assert "".join(quoting.stream(QUESTIONS[0])) == raw
-    answer = quoting.cite(QUESTIONS[0], raw)
+    stream = quoting.stream(QUESTIONS[0])
+    assert "".join(stream) == raw
+    answer = stream.answer
     assert (answer.text, answer.invalid_citations, answer.abstained) == ("by the sea", 1, False)
     (citation,) = answer.citations
     chunk = shown[1].chunk
@@ -185,18 +196,28 @@ def test_streaming_ends_before_a_next_question_of_the_models_own(
 def test_an_answer_at_the_limit_is_cut_off(finished_project: "Project") -> None:
     for limit in (1, 200):
         opened = type(finished_project).open(finished_project.folder, [f"compare.max_new_tokens={limit}"])
-        answer = opened.assistant("base").ask("Where does the beacon stand?")
+        base = opened.assistant("base")
+        answer, stream = base.ask("Where does the beacon stand?"), base.stream("Where does the beacon stand?")
         assert answer.cut_off is (limit == 1) or answer.text.count(" ") > 30
+        assert "".join(stream) == answer.text
+        assert stream.answer.cut_off is answer.cut_off
 
 
-def test_citations_of_documents_with_pages_name_the_page(assistant: Assistant) -> None:
+def test_citations_of_documents_with_pages_name_the_page(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> None:
     words = " ".join(assistant.ask(QUESTIONS[0]).hits[1].chunk.text.split()[2:6])
-    (cited, *_) = assistant.cite(QUESTIONS[0], words).citations
+    ids = assistant.runner.tokenizer(words, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr("hybrid.generate.stream_tokens", lambda *_, **__: iter(ids))
+
+    def first(page_starts: dict[str, list[int]]) -> Citation:
+        stream = replace(assistant, page_starts=page_starts).stream(QUESTIONS[0])
+        assert "".join(stream) == words
+        return stream.answer.citations[0]
+
+    cited = first({})
     assert cited.page is None
     for starts, page in (([0], 1), ([0, cited.start], 2), ([0, cited.start + 1], 1)):
-        paged = replace(assistant, page_starts={cited.document: starts})
-        assert paged.cite(QUESTIONS[0], words).citations[0] == replace(cited, page=page)
-    assert replace(assistant, page_starts={"another": [0]}).cite(QUESTIONS[0], words).citations[0] == cited
+        assert first({cited.document: starts}) == replace(cited, page=page)
+    assert first({"another": [0]}) == cited
 
 
 def test_pages_of_a_pdf_are_known(finished_copy: "Project") -> None:

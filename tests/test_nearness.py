@@ -80,7 +80,9 @@ def test_an_assistant_refuses_alike(finished_project: Project, monkeypatch: pyte
     monkeypatch.setattr("hybrid.generate.stream_tokens", _forbidden)
     refusal = finished_project.config.prompt.refusal
     question = "Where does the beacon stand?"
-    for answer in (assistant.ask(question), assistant.cite(question, "".join(assistant.stream(question)))):
+    stream = assistant.stream(question)
+    assert list(stream) == [refusal]
+    for answer in (assistant.ask(question), stream.answer):
         assert (answer.text, answer.abstained, answer.citations) == (refusal, True, ())
     assert assistant.ask(question).hits
 

@@ -205,6 +205,10 @@ def ask(options: Namespace) -> None:
     else:
         print(answer.text)
         _print_citations(answer)
+    _tell_cut_off(answer)
+
+
+def _tell_cut_off(answer: Answer) -> None:
     if answer.cut_off:
         sys.stderr.write("the answer was cut off; for longer ones set compare.max_new_tokens\n")
 
@@ -224,21 +228,20 @@ def chat(options: Namespace) -> None:
             if interactive:
                 break
             continue
-        text = ""
+        stream = assistant.stream(question)
         try:
-            for piece in assistant.stream(question):
-                text += piece
+            for piece in stream:
                 if not options.json:
                     print(piece, end="", flush=True)
-            answer = assistant.cite(question, text)
         except (ConfigError, QuestionError) as error:  # of this question: the next may be well
             sys.stderr.write(f"hybrid: {error}\n")
             continue
         if options.json:
-            _print_json({"question": question, **asdict(answer)})
+            _print_json({"question": question, **asdict(stream.answer)})
         else:
             print()
-            _print_citations(answer)
+            _print_citations(stream.answer)
+        _tell_cut_off(stream.answer)
 
 
 def _print_citations(answer: Answer) -> None:

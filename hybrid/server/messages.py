@@ -7,11 +7,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from hybrid.errors import ConfigError
 from hybrid.types import Answer
+
+if TYPE_CHECKING:
+    from hybrid.assistant import AnswerStream
 
 MAX_QUESTION = 16_000  # characters: a longer prompt would occupy the model for everyone
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -30,12 +33,8 @@ class Answering(Protocol):
         """Answers one question."""
         ...
 
-    def stream(self, question: str) -> Iterator[str]:
-        """Yields the answer piece by piece."""
-        ...
-
-    def cite(self, question: str, text: str) -> Answer:
-        """Reads a streamed text to the answer with its citations."""
+    def stream(self, question: str) -> AnswerStream:
+        """Answers one question piece by piece."""
         ...
 
 
@@ -99,7 +98,7 @@ def _text(content: object) -> str:
 def completion(answer: Answer, model: str) -> dict[str, Any]:
     """An answer as a chat completion, with `citations`, `invalid_citations` and `abstained` added."""
     message = {"role": "assistant", "content": answer.text}
-    choice = {"index": 0, "message": message, "finish_reason": "length" if answer.cut_off else "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": _finish_reason(answer)}
     return {**_head("chat.completion", model), "choices": [choice], **_evidence(answer)}
 
 
@@ -110,13 +109,16 @@ def chunks(assistant: Answering, question: str) -> Iterator[dict[str, Any]]:
     hold quotes and numbers of passages too.
     """
     head = _head("chat.completion.chunk", assistant.arm)
-    text = ""
     yield _chunk(head, {"role": "assistant", "content": ""})
-    for piece in assistant.stream(question):
-        text += piece
+    stream = assistant.stream(question)
+    for piece in stream:
         yield _chunk(head, {"content": piece})
-    answer = assistant.cite(question, text)
-    yield {**_chunk(head, {}, "stop"), **_evidence(answer), "answer": answer.text}
+    answer = stream.answer
+    yield {**_chunk(head, {}, _finish_reason(answer)), **_evidence(answer), "answer": answer.text}
+
+
+def _finish_reason(answer: Answer) -> str:
+    return "length" if answer.cut_off else "stop"
 
 
 def _chunk(head: Mapping[str, Any], delta: Mapping[str, str], finish: str | None = None) -> dict[str, Any]:

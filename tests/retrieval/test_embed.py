@@ -54,7 +54,7 @@ def test_cache_keeps_models_apart(embedder: Embedder, tmp_path: Path) -> None:
 def test_damaged_cache_is_discarded(embedder: Embedder, tmp_path: Path, damage: str) -> None:
     cache = CachedEmbedder(embedder, tmp_path)
     vectors = cache.embed_passages(TEXTS)
-    content = cache.file.read_bytes()
+    content = cache.files[0].read_bytes()
     damaged = {
         "truncated": content[: len(content) // 2],
         "empty": b"",
@@ -62,16 +62,16 @@ def test_damaged_cache_is_discarded(embedder: Embedder, tmp_path: Path, damage: 
         "zeroed": content[:-128] + bytes(128),
         "shape": content.replace(b"[3,32]", b"[32,3]"),
     }
-    cache.file.write_bytes(damaged[damage])
+    cache.files[0].write_bytes(damaged[damage])
     again = CachedEmbedder(embedder, tmp_path)
     with pytest.warns(UserWarning, match="damaged and is computed again"):
         np.testing.assert_array_equal(again.embed_passages(TEXTS), vectors)
     assert again.computed == 3
-    assert cache.file.read_bytes() == content
+    assert cache.files[0].read_bytes() == content
 
 
 def test_interrupted_run_continues(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "_SAVE_EVERY", 2)
+    monkeypatch.setattr(embed, "_BLOCK", 2)
 
     class Failing(Counting):
         def embed_passages(self, texts: Sequence[str]) -> embed.Vectors:
@@ -86,10 +86,68 @@ def test_interrupted_run_continues(embedder: Embedder, tmp_path: Path, monkeypat
     assert rest.asked == ["c"]
 
 
+def test_blocks_are_filled_up_and_no_full_one_is_written_again(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_BLOCK", 2)
+    texts = list("abcdefg")
+    CachedEmbedder(embedder, tmp_path).embed_passages(texts[:3])
+    cache = CachedEmbedder(embedder, tmp_path)
+    full = cache.files[0].read_bytes()
+    cache.files[0].chmod(0o400)
+    inode = cache.files[0].stat().st_ino
+    np.testing.assert_array_equal(cache.embed_passages(texts[:6]), embedder.embed_passages(texts[:6]))
+    assert (cache.files[0].read_bytes(), cache.files[0].stat().st_ino) == (full, inode)
+    assert len(cache.files) == 3
+    rest = Counting(embedder)
+    again = CachedEmbedder(rest, tmp_path)
+    np.testing.assert_array_equal(again.embed_passages(texts), embedder.embed_passages(texts))
+    assert rest.asked == ["g"]
+    assert len(again.files) == 4
+
+
+def test_a_damaged_block_costs_its_own_vectors_alone(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_BLOCK", 2)
+    texts = list("abcdef")
+    CachedEmbedder(embedder, tmp_path).embed_passages(texts)
+    CachedEmbedder(embedder, tmp_path).files[1].write_bytes(b"junk")
+    rest = Counting(embedder)
+    with pytest.warns(UserWarning, match="damaged and is computed again"):
+        vectors = CachedEmbedder(rest, tmp_path).embed_passages(texts)
+    np.testing.assert_array_equal(vectors, embedder.embed_passages(texts))
+    assert rest.asked == ["c", "d"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silent = CachedEmbedder(Counting(embedder), tmp_path)
+        silent.embed_passages(texts)
+    assert silent.computed == 0
+
+
+def test_two_writers_lose_nothing(embedder: Embedder, tmp_path: Path) -> None:
+    first, second = CachedEmbedder(embedder, tmp_path), CachedEmbedder(embedder, tmp_path)
+    first.embed_passages(["a"])
+    second.embed_passages(["b"])
+    first.embed_passages(["c"])
+    rest = Counting(embedder)
+    CachedEmbedder(rest, tmp_path).embed_passages(["a", "b", "c"])
+    assert rest.asked == []
+
+
+def test_questions_are_remembered_up_to_a_number(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_REMEMBERED", 2)
+    cache = CachedEmbedder(embedder, tmp_path)
+    np.testing.assert_array_equal(cache.embed_questions(list("abca")), embedder.embed_questions(list("abca")))
+    assert list(cache._asked) == ["b", "c"]
+
+
 def test_failed_write_leaves_the_old_cache(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = CachedEmbedder(embedder, tmp_path)
     cache.embed_passages(["a"])
-    before = cache.file.read_bytes()
+    before = cache.files[0].read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -6,13 +6,14 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import pytest
 
+from hybrid.assistant import AnswerStream
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.server import Server, make_server
 from hybrid.server.messages import MAX_QUESTION, ChatRequest, is_own_host, parse_request
@@ -31,9 +32,14 @@ class EchoAssistant:
         self.active = self.most_active = 0
 
     def ask(self, question: str) -> Answer:
-        return self.cite(question, "".join(self.stream(question)))
+        stream = self.stream(question)
+        assert "".join(stream)
+        return stream.answer
 
-    def stream(self, question: str) -> Iterator[str]:
+    def stream(self, question: str) -> AnswerStream:
+        return AnswerStream(self._write(question))
+
+    def _write(self, question: str) -> Generator[str, None, Answer]:
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
@@ -42,12 +48,17 @@ class EchoAssistant:
                 raise RuntimeError("secret internals")
             if question == "stale":
                 raise ArtefactError("the index is damaged")
-            yield from re.findall(r"\S+\s*", f"You asked: {question}")
+            text = f"You asked: {question}"
+            yield from re.findall(r"\S+\s*", text)
         finally:
             self.active -= 1
-
-    def cite(self, question: str, text: str) -> Answer:
-        return Answer(text.removesuffix(" [9]"), (CITATION,), abstained=question == "unknown", invalid_citations=2)
+        return Answer(
+            text.removesuffix(" [9]"),
+            (CITATION,),
+            abstained=question == "unknown",
+            invalid_citations=2,
+            cut_off=question == "long",
+        )
 
 
 class Response(NamedTuple):
@@ -133,6 +144,13 @@ def test_a_stream_ends_with_the_plain_answer(server: Server) -> None:
     assert json.loads(last)["answer"] == "You asked: where"
     assert json.loads(last)["invalid_citations"] == 2
     assert _chat(server, "where [9]").json()["choices"][0]["message"]["content"] == "You asked: where"
+
+
+@pytest.mark.parametrize(("question", "reason"), [("long", "length"), ("short", "stop")])
+def test_an_answer_that_was_cut_off_says_so_streamed_or_not(server: Server, question: str, reason: str) -> None:
+    *_, last, _ = _events(_chat(server, question, stream=True))
+    assert json.loads(last)["choices"][0]["finish_reason"] == reason
+    assert _chat(server, question).json()["choices"][0]["finish_reason"] == reason
 
 
 def test_the_page_is_self_contained_and_escapes(server: Server) -> None:

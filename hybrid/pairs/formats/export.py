@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +131,22 @@ def as_example(pair: Pair, chunks: Mapping[str, Chunk], config: PromptConfig) ->
 
 
 def as_row(pair: Pair) -> dict[str, str]:
-    """Question and answer for a table; several gold documents are joined by `;`."""
+    """Question and answer for a table; several gold documents are joined by `;`, one that holds such is quoted."""
     absent = pair.kind == "absent"
     return {
         "id": pair.id,
         "question": pair.question,
         "answer": pair.answer,
-        "gold": ";".join(dict.fromkeys(document_of(oracle) for oracle in pair.oracles)),
+        "gold": _joined(dict.fromkeys(document_of(oracle) for oracle in pair.oracles)),
         "answerable": "false" if absent else "true",
         "kind": pair.kind,
     }
+
+
+def _joined(values: Iterable[str]) -> str:
+    line = StringIO()
+    csv.writer(line, delimiter=";", lineterminator="").writerow(values)
+    return line.getvalue()
 
 
 _RENDERED: dict[str, Callable[[Pair, Mapping[str, Chunk], PromptConfig], dict[str, Any]]] = {

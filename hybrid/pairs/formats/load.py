@@ -272,7 +272,7 @@ def _row(cells: Sequence[str], header: Sequence[str], where: str) -> Read:
     record = {
         "question": row["question"],
         "answers": answers if answerable == "true" else [],
-        "gold": [part.strip() for part in row.get("gold", "").split(";") if part.strip()],
+        "gold": [part.strip() for part in next(csv.reader([row.get("gold", "")], delimiter=";"), []) if part.strip()],
         "answerable": answerable == "true",
         "kind": row.get("kind", ""),
     }

@@ -1,5 +1,6 @@
 """What is exported can be imported: the same questions and answers, in every format that holds both."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -65,6 +66,34 @@ def test_squad_offsets_point_at_the_answer(before: str, answer: str, after: str,
     assert found == {"text": answer, "answer_start": start}
     assert paragraph["context"][start : start + len(answer)] == answer
     assert read_examples(tmp_path / "t.squad.json").questions == [Question("1", "Why?", (answer,))]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        ["a.md"],
+        ["a.md", "b/c.md"],
+        ["pump; old.md", "b.md"],
+        [";"],
+        ['5" pipe; "new".md', '"a"', "c"],
+        ["a,b.md", "d e.md"],
+    ],
+)
+def test_a_table_keeps_the_names_of_gold_documents(documents: list[str], tmp_path: Path) -> None:
+    chunks = {f"{name}#0-4": Chunk(f"{name}#0-4", name, 0, 4, "Wind") for name in documents}
+    export_format(tmp_path, "t", "csv", [Pair("1", "What blows?", "Wind", (), tuple(chunks))], chunks, PROMPT)
+    (question,) = read_examples(tmp_path / "t.csv").questions
+    assert question.gold == tuple(documents)
+
+
+@pytest.mark.parametrize(
+    ("cell", "gold"), [("a.md; b.md ;", ("a.md", "b.md")), ("", ()), (' 5" pipe.md;c', ('5" pipe.md', "c"))]
+)
+def test_gold_documents_of_a_table_written_by_hand(cell: str, gold: tuple[str, ...], tmp_path: Path) -> None:
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["question", "answer", "gold"], ["What blows?", "Wind", cell]])
+    (question,) = read_examples(tmp_path / "t.csv").questions
+    assert question.gold == gold
 
 
 @pytest.mark.parametrize("kind", ["pairs", "csv", "squad", "beir"])
