@@ -23,6 +23,13 @@ _DIGITS = "0 2 3 4 5 6 7 8 9 10 11 12 20 30 40 50 100 1000"
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth"
 _PLACES = "1st 2nd 3rd 4th 5th 6th 7th 8th 9th 10th"
 _NUMBER_WORDS = dict(zip(f"{_CARDINALS} {_ORDINALS}".split(), f"{_DIGITS} {_PLACES}".split(), strict=True))
+# Of a sentence in which capitals tell no names: verbs, which have one in a Title Case Question alone, and German words
+# that stand in no English name.
+_VERBS = frozenset("is are was were does did do has have had can could should must would".split())
+_GERMAN = frozenset(
+    "ist sind wird werden wurde wurden nicht eine einen einem einer eines für muss müssen kann können haben "
+    "wann warum wieso wem wen welche welcher welches welchen welchem wie viele beim zum zur".split()
+)
 _WHOLE = 4  # a question of fewer words is only found as another question, not inside a longer one
 _CELLS = 1 << 24  # cosines held at a time: 64 MiB
 
@@ -81,19 +88,33 @@ def pieces(text: str) -> list[str]:
 def particulars(text: str) -> frozenset[str]:
     """The numbers and names of a question, in lower case: what tells it from others of the same wording.
 
-    Names are words with a capital letter; of the first word the capital must not be the first letter alone. Numbers
-    in words count as their digits.
+    Names are words with a capital letter; of the first word the capital must not be the first letter alone. In German,
+    where every noun has one, and in Title Case, only words all in capitals are names: that takes more questions for the
+    same, and no paraphrase for another. Numbers in words count as their digits.
 
     >>> sorted(particulars("Which valve of RO-B opens at 12 bar on Mondays?"))
     ['12', 'b', 'mondays', 'ro']
+    >>> sorted(particulars("Wie oft öffnet das Ventil RO-B?")), sorted(particulars("How Deep Is Tank 3?"))
+    (['b', 'ro'], ['3'])
     """
     found = set()
-    for place, word in enumerate(pieces(text)):
+    said = pieces(text)
+    all_capitals = _has_capitals_everywhere(said)
+    for place, word in enumerate(said):
         lowered = word.lower()
-        named = word != lowered if place else word[1:] != lowered[1:]
+        if all_capitals:
+            named = word.isupper() and not text.isupper()
+        else:
+            named = word != lowered if place else word[1:] != lowered[1:]
         if named or lowered in _NUMBER_WORDS or any(map(str.isdigit, word)):
             found.add(_NUMBER_WORDS.get(lowered, lowered))
     return frozenset(found)
+
+
+def _has_capitals_everywhere(said: Sequence[str]) -> bool:
+    verbs = [word for word in said[1:] if word.lower() in _VERBS]
+    in_title_case = bool(verbs) and all(word[0].isupper() for word in verbs)
+    return in_title_case or not _GERMAN.isdisjoint(word.lower() for word in said)
 
 
 def ask_differently(one: str, other: str) -> bool:

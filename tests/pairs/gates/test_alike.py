@@ -24,6 +24,16 @@ from hybrid.pairs.gates.alike import QuestionVectors, SharedRuns, Vectors, ask_d
         ("Is it at 4.5 bar?", "Is it at 5.4 bar?", True),
         ("Is it due in May?", "Is it due in June?", True),
         ("who is the king?", "who is the queen?", False),
+        ("In welchem Abstand wird das Öl gewechselt?", "Wie oft ist ein Ölwechsel fällig?", False),
+        ("Wo steht die Pumpe von Ventil A?", "Wo ist die Pumpe von Ventil B?", True),
+        ("Wie viele Boote gibt es seit 1999?", "Wie viele Boote gibt es seit 2001?", True),
+        ("What Is The Depth Of The Tank?", "How Deep Is The Basin?", False),
+        ("What Is the Depth of Tank 3?", "What Is the Depth of Tank 4?", True),
+        ("WHERE IS THE BOAT?", "WHERE IS THE SHIP?", False),
+        ("Who was Grace Hopper?", "Who was Alan Turing?", True),
+        ("Where is The Hague?", "Where is The Wash?", True),
+        ("Where is Mies van der Rohe buried?", "Where is Ada buried?", True),
+        ("Where did Will go?", "Where did Can go?", True),
     ],
 )
 def test_numbers_and_names_tell_questions_apart(one: str, other: str, differ: bool) -> None:
