@@ -93,26 +93,26 @@ def read_html(data: bytes) -> Content:
         DependencyError: BeautifulSoup is missing.
     """
     try:
-        from bs4 import BeautifulSoup
+        from bs4 import BeautifulSoup, FeatureNotFound
     except ImportError:
         raise DependencyError("beautifulsoup4", "documents") from None
-    soup = BeautifulSoup(_decode_html(data), "html.parser")
+    try:
+        soup = BeautifulSoup(_decode_html(data), "lxml")  # closes what a page leaves open, as browsers do
+    except FeatureNotFound:
+        raise DependencyError("lxml", "documents") from None
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    for tag in soup(_NOT_CONTENT):
+    for tag in soup([*_NOT_CONTENT, "title"]):
         tag.decompose()
-    main = _main_part(soup)
-    if soup.title:
-        soup.title.decompose()
-    return Content(_html_text(main), title)
+    return Content(_html_text(_main_part(soup)), title)
 
 
 def _main_part(soup: Any) -> Any:  # noqa: ANN401 - bs4 is not typed
-    """The `main` of a page, or its only article; where there are several, as on a list of news, the whole body."""
+    """The `main` of a page, or its only article; where there are several, as on a list of news, the whole page."""
     articles = [article for article in soup.find_all("article") if article.find_parent("article") is None]
     for part in (soup.find("main"), articles[0] if len(articles) == 1 else None):
         if part is not None and part.get_text().strip():
             return part
-    return soup.body or soup
+    return soup
 
 
 def _decode_html(data: bytes) -> str:
@@ -130,21 +130,31 @@ def _decode_html(data: bytes) -> str:
 
 
 def _html_text(root: Any) -> str:  # noqa: ANN401 - bs4 is not typed
-    for node in root.find_all(string=True):
-        # Comments, doctypes and the like are subclasses; white space between rows would tear a table apart.
-        if type(node).__name__ != "NavigableString" or (node.parent.name in _TABLE_PARTS and not node.strip()):
-            node.extract()
-        elif node.find_parent("pre") is None:
-            node.replace_with(re.sub(r"\s+", " ", node))
-    for row in root.find_all("tr"):
-        if row.select_one(_LAYOUT) is None:
-            cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["td", "th"])]
-            row.replace_with("\n" + " | ".join(cells))
-    for block in root.find_all(_BLOCKS):
-        block.insert_before("\n\n")
-        block.insert_after("\n\n")
-    paragraphs = (part.strip() for part in re.split(r"\n[ \t]*\n", root.get_text()))
+    parts: list[str] = []
+    todo: list[tuple[Any, bool]] = [
+        (root, False)
+    ]  # what is still to be read, last first, and whether it stands in `pre`
+    while todo:
+        node, kept = todo.pop()
+        if isinstance(node, str):
+            parts.append(_visible(node) if kept else re.sub(r"\s+", " ", _visible(node)))
+        elif node.name == "tr" and node.select_one(_LAYOUT) is None:
+            cells = [" ".join(cell.get_text(" ").split()) for cell in node.find_all(["td", "th"])]
+            parts.append("\n" + " | ".join(cells))
+        else:
+            around = [("\n\n", True)] if node.name in _BLOCKS else []
+            kept = kept or node.name == "pre"
+            todo += [*around, *((child, kept) for child in reversed(node.contents)), *around]
+    paragraphs = (part.strip() for part in re.split(r"\n[ \t]*\n", "".join(parts)))
     return "\n\n".join(re.sub(r"[ \t]+\n", "\n", part) for part in paragraphs if part)
+
+
+def _visible(text: Any) -> str:  # noqa: ANN401 - bs4 is not typed
+    # Comments, doctypes and the like are subclasses; white space between rows would tear a table apart.
+    if type(text) is str:
+        return text
+    between = text.parent.name in _TABLE_PARTS and not text.strip()
+    return "" if between or type(text).__name__ != "NavigableString" else str(text)
 
 
 def read_pdf(data: bytes) -> Content:

@@ -98,7 +98,31 @@ def test_html_of_a_page_laid_out_by_a_table(tmp_path: Path) -> None:
 
 def test_html_that_is_not_closed(tmp_path: Path) -> None:
     fill(tmp_path, {"a.html": "<table><tr><td>a<td>b<tr><td>c</table>", "b.html": "<div>" * 5_000 + "deep"})
-    assert [document.text.split() for document in load_documents(tmp_path).documents] == [["a", "b", "c"], ["deep"]]
+    assert [document.text for document in load_documents(tmp_path).documents] == ["a | b\nc", "deep"]
+
+
+def test_html_lists_that_leave_out_end_tags(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.html": "<ul>" + "".join(f"<li>item {n}<p>about <b>{n}</b>" for n in range(3_000))})
+    (document,) = load_documents(tmp_path).documents
+    assert document.text.split("\n\n") == [text for n in range(3_000) for text in (f"item {n}", f"about {n}")]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<html><body><p>one</body></html>\n<html><body><p>two</body></html>", "one\n\ntwo"),
+        ("<p>one</p></body></html>after", "one\n\nafter"),
+        ("<html><head><title>t</title></head><p>one", "one"),
+        ("<?xml version='1.0' encoding='iso-8859-1'?><html><body><p>café</p></body></html>", "café"),
+        ("<meta charset=latin-1><p>café", "café"),
+        ("<pre><code>a:\n  <b>b</b>\n</code></pre><p> x\n y", "a:\n  b\n\nx y"),
+        ("<table> <tr> <td> a <!-- c --> </td> <td>b</td> </tr> </table>", "a | b"),
+        ("a<![CDATA[d]]><!-- c --><?php e ?>f", "af"),
+        ("plain", "plain"),
+    ],
+)
+def test_html_of_many_kinds(page: str, text: str, tmp_path: Path) -> None:
+    assert load_documents(fill(tmp_path, {"a.html": page})).documents[0].text == text
 
 
 def test_html_of_a_declared_encoding(tmp_path: Path) -> None:
@@ -274,6 +298,12 @@ def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(DependencyError, match=r"hybrid-rag\[documents\]"):
         load_documents(tmp_path)
+
+
+def test_missing_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bs4.builder_registry.lookup", lambda *_: None)
+    with pytest.raises(DependencyError, match=r"lxml.*hybrid-rag\[documents\]"):
+        load_documents(fill(tmp_path, {"a.html": "<p>words"}))
 
 
 def test_file_name_that_is_not_unicode(tmp_path: Path) -> None:
