@@ -90,20 +90,53 @@ def read_html(data: bytes) -> Content:
 
     Raises:
         Unreadable: The bytes are no text in UTF-8 or the declared encoding.
-        DependencyError: BeautifulSoup is missing.
+        DependencyError: BeautifulSoup or lxml is missing.
     """
-    try:
-        from bs4 import BeautifulSoup, FeatureNotFound
-    except ImportError:
-        raise DependencyError("beautifulsoup4", "documents") from None
-    try:
-        soup = BeautifulSoup(_decode_html(data), "lxml")  # closes what a page leaves open, as browsers do
-    except FeatureNotFound:
-        raise DependencyError("lxml", "documents") from None
+    soup = _parse_html(_decode_html(data))
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     for tag in soup([*_NOT_CONTENT, "title"]):
         tag.decompose()
     return Content(_html_text(_main_part(soup)), title)
+
+
+def read_docx(data: bytes) -> Content:
+    """Read a Word file as `read_html` does a page: headings, lists, tables and notes, tracked changes accepted.
+
+    Raises:
+        Unreadable: The file is damaged, asks for a password or is of the older format.
+        DependencyError: mammoth, BeautifulSoup or lxml is missing.
+    """
+    try:
+        import mammoth
+    except ImportError:
+        raise DependencyError("mammoth", "documents") from None
+    try:
+        page = mammoth.convert_to_html(
+            BytesIO(data),
+            style_map="p[style-name='Title'] => h1:fresh",
+            convert_image=mammoth.images.img_element(lambda _: {}),  # not their bytes, which would be put into the page
+        ).value
+    except Exception as error:  # mammoth raises whatever zip files and XML stumble over
+        raise Unreadable(f"damaged, encrypted or unsupported Word file: {type(error).__name__}: {error}") from None
+    soup = _parse_html(page)
+    heading = soup.find("h1")
+    return Content(encodable(_html_text(soup)), " ".join(heading.get_text().split()) if heading else "")
+
+
+def _parse_html(text: str) -> Any:  # noqa: ANN401 - bs4 is not typed
+    bs4 = _bs4()
+    try:
+        return bs4.BeautifulSoup(text, "lxml")  # closes what a page leaves open, as browsers do
+    except bs4.FeatureNotFound:
+        raise DependencyError("lxml", "documents") from None
+
+
+def _bs4() -> Any:  # noqa: ANN401 - bs4 is not typed
+    try:
+        import bs4
+    except ImportError:
+        raise DependencyError("beautifulsoup4", "documents") from None
+    return bs4
 
 
 def _main_part(soup: Any) -> Any:  # noqa: ANN401 - bs4 is not typed
@@ -119,9 +152,7 @@ def _decode_html(data: bytes) -> str:
     try:
         return decode(data)
     except Unreadable:
-        from bs4.dammit import EncodingDetector
-
-        declared = (EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8").lower()
+        declared = (_bs4().dammit.EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8").lower()
         try:
             return data.decode(_WEB_ENCODINGS.get(declared, declared))
         except (LookupError, UnicodeError):
@@ -195,5 +226,6 @@ READERS: Mapping[str, Callable[[bytes], Content]] = {
     ".txt": read_plain,
     ".html": read_html,
     ".htm": read_html,
+    ".docx": read_docx,
     ".pdf": read_pdf,
 }

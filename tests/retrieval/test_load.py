@@ -3,15 +3,21 @@
 import builtins
 import json
 import os
-from collections.abc import Mapping
+import zipfile
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docx import Document as docx_document
 from fpdf import FPDF
 
 from hybrid.errors import DependencyError, DocumentError
-from hybrid.retrieval import Loaded, load_documents
+from hybrid.retrieval import Loaded, Skipped, load_documents
+
+PIXEL = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 
 
 def pdf(*pages: str, password: str = "") -> bytes:
@@ -128,6 +134,60 @@ def test_html_of_many_kinds(page: str, text: str, tmp_path: Path) -> None:
 def test_html_of_a_declared_encoding(tmp_path: Path) -> None:
     fill(tmp_path, {"a.html": '<meta charset="iso-8859-1"><p>caf\u00e9'.encode("latin-1")})
     assert load_documents(tmp_path).documents[0].text == "café"
+
+
+def docx(build: Callable[[Any], object]) -> bytes:
+    document, stream = docx_document(), BytesIO()
+    build(document)
+    document.save(stream)
+    return stream.getvalue()
+
+
+def test_docx(tmp_path: Path) -> None:
+    def manual(document: Any) -> None:
+        document.core_properties.title = "not shown"
+        document.sections[0].footer.paragraphs[0].text = "page 1"
+        document.add_heading("The pump", level=0)
+        document.add_paragraph("Oil it every ").add_run("day").bold = True
+        document.add_paragraph("Stop it first.", style="List Bullet")
+        document.add_paragraph("Größe 5 & <6>", style="List Bullet")
+        table = document.add_table(rows=2, cols=2)
+        for row, words in zip(table.rows, [("part", "weeks"), ("seal", "2")], strict=True):
+            for cell, word in zip(row.cells, words, strict=True):
+                cell.text = word
+        document.add_picture(BytesIO(PIXEL))
+
+    (document,) = load_documents(fill(tmp_path, {"a.docx": docx(manual)})).documents
+    assert document.title == "The pump"
+    assert document.text.split("\n\n") == [
+        "The pump",
+        "Oil it every day",
+        "Stop it first.",
+        "Größe 5 & <6>",
+        "part | weeks\nseal | 2",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "junk", "no document", "old format"])
+def test_docx_that_is_damaged(tmp_path: Path, damage: str) -> None:
+    whole = docx(lambda document: document.add_paragraph("words"))
+    other = BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("mimetype", "application/epub+zip")
+    contents = {
+        "truncated": whole[: len(whole) // 2],
+        "junk": b"junk" * 100,
+        "no document": other.getvalue(),
+        "old format": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512),
+    }
+    loaded = load_documents(fill(tmp_path, {"a.docx": contents[damage], "b.md": "words"}))
+    assert [skipped.path for skipped in loaded.skipped] == ["a.docx"]
+    assert "damaged, encrypted or unsupported Word file" in loaded.skipped[0].reason
+
+
+def test_docx_without_text(tmp_path: Path) -> None:
+    loaded = load_documents(fill(tmp_path, {"a.docx": docx(lambda _: None), "b.md": "words"}))
+    assert loaded.skipped == (Skipped("a.docx", "empty"),)
 
 
 def test_pdf_pages(tmp_path: Path) -> None:
@@ -276,7 +336,7 @@ def test_id_taken_by_a_file(tmp_path: Path) -> None:
 def test_nothing_readable(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="no such file"):
         load_documents(tmp_path / "missing")
-    with pytest.raises(DocumentError, match=r"empty; Hybrid reads \.htm, .*\.pdf"):
+    with pytest.raises(DocumentError, match=r"empty; Hybrid reads \.docx, .*\.pdf"):
         load_documents(tmp_path)
     fill(tmp_path, {"a.png": b"x", "b.png": b"x", "c.txt": b""})
     with pytest.raises(DocumentError, match=r"3 files found: 2 x type \.png is not read .*a\.png; 1 x empty"):
@@ -285,7 +345,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
         load_documents(tmp_path / "c.txt")
 
 
-@pytest.mark.parametrize(("name", "module"), [("a.html", "bs4"), ("a.pdf", "pypdf")])
+@pytest.mark.parametrize(("name", "module"), [("a.html", "bs4"), ("a.pdf", "pypdf"), ("a.docx", "mammoth")])
 def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str) -> None:
     real = builtins.__import__
 
