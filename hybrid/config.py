@@ -33,11 +33,13 @@ class IndexConfig:
         chunk_tokens: Largest chunk, in tokens of the embedding model.
         overlap_tokens: Tokens that neighbouring chunks share.
         search: What finds chunks: `dense` their vectors, `bm25` their words, `fused` both alike.
+        rerank: How many of the chunks found `reranker` reads and orders anew, where one is set.
     """
 
     chunk_tokens: int = 128
     overlap_tokens: int = 0
     search: Search = "fused"
+    rerank: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,8 @@ class Config:
         questions: Questions with gold answers for the comparison, in the same formats as `pairs.file`, or None.
         model: Causal language model: an embedded model's name, a folder (as `documents`) or a hub id.
         embedder: Embedding model, named likewise.
+        reranker: Cross-encoder that reads question and passage together, a folder or hub id; None leaves the order that
+            search finds.
         seed: The one seed.
     """
 
@@ -288,6 +292,7 @@ class Config:
     questions: str | None = None
     model: str = SMOLLM2
     embedder: str = MINILM
+    reranker: str | None = None
     seed: int = 0
     index: IndexConfig = field(default_factory=IndexConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)

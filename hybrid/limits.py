@@ -24,6 +24,7 @@ def check_limits(config: Config, source: str) -> None:
     limits = (
         ("index.chunk_tokens", config.index.chunk_tokens, 16, 100_000),
         ("index.overlap_tokens", config.index.overlap_tokens, 0, config.index.chunk_tokens // 2),
+        ("index.rerank", config.index.rerank, 1, 10_000),
         ("prompt.k", config.prompt.k, 1, 1000),
         ("prompt.max_tokens", config.prompt.max_tokens, 64, 10_000_000),
         ("prompt.quote_words", config.prompt.quote_words, 8, 10_000),

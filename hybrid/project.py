@@ -106,7 +106,7 @@ class Project:
             "questions": questions and _stored(questions, folder),
             **settings,
         }
-        for key in ("model", "embedder"):
+        for key in ("model", "embedder", "reranker"):
             if isinstance(settings.get(key), str | Path) and Path(settings[key]).is_dir():
                 values[key] = str(Path(settings[key]).resolve())  # models stay where they are when a project moves
         config = config_from_dict(values, "settings")
@@ -176,6 +176,11 @@ class Project:
     def embedder(self) -> Path:
         """Local files of the embedding model."""
         return resolve_model(self.config.embedder, self.folder)
+
+    @cached_property
+    def reranker(self) -> Path | None:
+        """Local files of the reranker, if there is one."""
+        return resolve_model(self.config.reranker, self.folder) if self.config.reranker else None
 
     # --- fingerprints -------------------------------------------------------------------------------------------------
 

@@ -16,15 +16,18 @@ from hybrid.retrieval.chunk import Chunker
 from hybrid.retrieval.embed import CachedEmbedder, Embedder, SentenceEmbedder, fingerprint_folder
 from hybrid.retrieval.index import Index, IndexUpdate
 from hybrid.retrieval.load import Loaded, Skipped, load_documents
+from hybrid.retrieval.rerank import CrossEncoderReranker, Reranker
 from hybrid.retrieval.retriever import Retriever, Searcher
 
 __all__ = [
     "CachedEmbedder",
     "Chunker",
+    "CrossEncoderReranker",
     "Embedder",
     "Index",
     "IndexUpdate",
     "Loaded",
+    "Reranker",
     "Retriever",
     "Searcher",
     "SentenceEmbedder",

@@ -6,7 +6,8 @@ from typing import Protocol
 from hybrid.errors import ArtefactError
 from hybrid.retrieval.embed import Embedder, Vectors
 from hybrid.retrieval.fuse import Nearest, Ranking, fuse
-from hybrid.retrieval.index import Index
+from hybrid.retrieval.index import Index, passage_text
+from hybrid.retrieval.rerank import Read, Reranker, reorder
 from hybrid.types import Hit, Search
 
 # Chunks that vectors and words each propose to be fused; the rest comes behind, by its vectors.
@@ -33,12 +34,21 @@ class Retriever:
         embedder: The one that built the index.
         by: What decides: `dense` the cosine of question and chunk, `bm25` the words they share, `fused` both alike
             (`fuse`). Chunks that share no word with a question come last for `bm25`, by their cosine.
+        reranker: Reads the best of these with the question and orders them anew.
+        depth: How many it reads.
 
     Raises:
         ArtefactError: Another embedder built the index.
     """
 
-    def __init__(self, index: Index, embedder: Embedder, by: Search = "fused") -> None:
+    def __init__(
+        self,
+        index: Index,
+        embedder: Embedder,
+        by: Search = "fused",
+        reranker: Reranker | None = None,
+        depth: int = 30,
+    ) -> None:
         if embedder.name != index.meta.embedder:
             raise ArtefactError(
                 f"the index was built by the embedder {index.meta.embedder!r}, not by {embedder.name!r}; "
@@ -47,6 +57,8 @@ class Retriever:
         self.index = index
         self.embedder = embedder
         self.by = by
+        self.reranker = reranker
+        self.depth = depth if reranker else 0
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` best chunks, or all if there are fewer, for each question; equal scores keep the index's order.
@@ -57,13 +69,13 @@ class Retriever:
         _check_k(k)
         if not questions:
             return []
-        depth = k if self.by == "dense" else max(k, _PROPOSED)
+        depth = max(k, self.depth) if self.by == "dense" else max(k, self.depth, _PROPOSED)
         vectors = self.embedder.embed_questions(questions)
         dense = self.index.nearest(vectors, depth)
-        return [
-            self._hits(self._ranked(question, found), vector, k)
-            for question, found, vector in zip(questions, dense, vectors, strict=True)
-        ]
+        ranked = [self._ranked(question, found) for question, found in zip(questions, dense, strict=True)]
+        if self.reranker:
+            ranked = self._reranked(self.reranker, questions, ranked)
+        return [self._hits(found, vector, k) for found, vector in zip(ranked, vectors, strict=True)]
 
     def neighbours(self, chunk_ids: Sequence[str], k: int) -> list[list[Hit]]:
         """Find the `k` chunks most similar to each of the given ones, which is not among its own neighbours.
@@ -99,6 +111,15 @@ class Retriever:
             good = _GOOD_MATCH * self.index.bm25.most(question)
             rankings.append(Ranking(words, low, max(words.scores[0], good)))
         return fuse(rankings)
+
+    def _reranked(self, reranker: Reranker, questions: Sequence[str], ranked: Sequence[Nearest]) -> list[Nearest]:
+        pairs = [
+            Read(question, passage_text(self.index.chunks[position]))
+            for question, found in zip(questions, ranked, strict=True)
+            for position in found.positions[: self.depth]
+        ]
+        logits = iter(reranker.score(pairs).tolist())
+        return [reorder(found, [next(logits) for _ in found.positions[: self.depth]]) for found in ranked]
 
     def _hits(self, nearest: Nearest, vector: Vectors, k: int) -> list[Hit]:
         positions = nearest.positions[:k]

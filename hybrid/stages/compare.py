@@ -29,7 +29,7 @@ from hybrid.stages import Counts
 from hybrid.stages.answering import answer, load_groups, search
 from hybrid.stages.findings import report_facts, report_notes, report_parts
 from hybrid.stages.measuring import Outcome, asks_judge, measure, perplexities
-from hybrid.stages.parts import project_embedder
+from hybrid.stages.parts import project_embedder, project_retriever
 from hybrid.stages.probes import general_log_probs, weights_of
 from hybrid.stages.serve import answerer_identity, load_answerer
 from hybrid.tuning.memory import peak_memory_mb
@@ -112,7 +112,7 @@ def _answer_all(
     """What every arm answers, and what else its model is asked while it is loaded."""
     prompt = project.config.prompt
     embedder = project_embedder(project)
-    retriever = Retriever(index, embedder, project.config.index.search)
+    retriever = project_retriever(project, index, embedder)
     material = search(questions, index, retriever, prompt.k)
     outcome = Outcome({}, [], {}, embedder)
     folder = replies_folder(project.store, work)

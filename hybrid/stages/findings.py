@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid.arms import PromptChoice
 from hybrid.artefacts import read_manifest
 from hybrid.cautions import power_note
+from hybrid.config import Config
 from hybrid.eval.comparison import ArmRun, Comparison
 from hybrid.eval.nearness import nearness
 from hybrid.retrieval.index import Index
@@ -33,7 +34,7 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
         "Documents": f"{len(index.documents)} documents, {len(index.chunks)} chunks "
         f"of at most {config.index.chunk_tokens} tokens",
         "Questions": questions_fact(questions),
-        "Search": config.index.search,
+        "Search": _search(config),
         "Context": f"{config.prompt.k} chunks",
         "Training pairs": f"{pairs.get('train')} on {pairs.get('contexts')} contexts",
         "Seed": str(config.seed),
@@ -172,6 +173,12 @@ def _missing_gold(comparison: Comparison, index: Index) -> str:
     )
     sys.stderr.write(f"{note}\n")
     return note
+
+
+def _search(config: Config) -> str:
+    if config.reranker is None:
+        return config.index.search
+    return f"{config.index.search}, the best {config.index.rerank} reordered by {_public(config.reranker)}"
 
 
 def _public(model: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from hybrid.artefacts import fingerprint, fingerprint_files
@@ -28,9 +28,11 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
     questions = fingerprint_examples(project.questions) if project.questions else None
     own = fingerprint_examples(project.own_pairs) if project.own_pairs else None
     model = fingerprint_folder(project.model)
+    chunking = asdict(config.index)
+    depth = chunking.pop("rerank")
     index = {
         "documents": fingerprint_files(project.documents, TYPES),
-        "index settings": config.index,
+        "index settings": chunking,
         "embedder": fingerprint_folder(project.embedder),
     }
     inputs: dict[str, dict[str, Any]] = {"index": {**index, "format": VERSION}}
@@ -38,6 +40,7 @@ def stage_inputs(project: Project) -> dict[str, dict[str, Any]]:
         "index": fingerprint(**index),  # whatever its format: it finds the same
         "pairs settings": replace(config.pairs, file=None, teacher_model=TeacherConfig()),
         "teacher": teacher_identity(config, project.folder),
+        **({"reranker": [fingerprint_folder(project.reranker), depth]} if project.reranker else {}),
         "own questions": own,
         "questions": questions,
         "marks": read_marks(project.marks).identity(),

@@ -26,9 +26,8 @@ from hybrid.pairs.teacher import Figures
 from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, plan_drafts
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.retrieval.load import load_documents
-from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
-from hybrid.stages.parts import project_embedder
+from hybrid.stages.parts import project_embedder, project_retriever
 from hybrid.types import Chunk, Pair
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def make_pairs(project: Project, work: Path) -> Counts:
     try:
         pairs = build_pairs(
             index=index,
-            searcher=Retriever(index, embedder, config.index.search),
+            searcher=project_retriever(project, index, embedder),
             embedder=embedder,
             evaluation=load_examples(project.questions) if project.questions else [],
             teacher=teacher,

@@ -11,6 +11,7 @@ from hybrid.errors import ArtefactError, ConfigError
 from hybrid.models import load_tokenizer, max_positions
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder, fingerprint_folder
 from hybrid.retrieval.index import Index
+from hybrid.retrieval.rerank import CrossEncoderReranker
 from hybrid.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def project_embedder(project: Project) -> CachedEmbedder:
     return CachedEmbedder(SentenceEmbedder(project.embedder), project.store / "cache")
 
 
-def project_retriever(project: Project) -> Retriever:
-    """The project's index, searched as the project says."""
-    return Retriever(Index.load(project.path("index")), project_embedder(project), project.config.index.search)
+def project_retriever(
+    project: Project, index: Index | None = None, embedder: CachedEmbedder | None = None
+) -> Retriever:
+    """The project's index, searched as the project says; what the caller has loaded is not loaded again."""
+    return Retriever(
+        index or Index.load(project.path("index")),
+        embedder or project_embedder(project),
+        project.config.index.search,
+        CrossEncoderReranker(project.reranker) if project.reranker else None,
+        project.config.index.rerank,
+    )
