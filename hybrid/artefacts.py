@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
@@ -56,8 +56,8 @@ def fingerprint_files(path: Path, suffixes: Collection[str] | None = None) -> st
         files = [file for file in files if file.is_file()]
     for file in files:
         name = file.name if file == path else file.relative_to(path).as_posix()
-        if any(part.startswith(".") for part in Path(name).parts):
-            continue
+        if file != path and any(part.startswith(".") for part in Path(name).parts):
+            continue  # as the reader does; a file that is named itself is read whatever it is called
         try:
             content = digest_file(file)
         except OSError:
@@ -104,13 +104,37 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def check_files(folder: Path, names: Iterable[str], way_out: str) -> None:
+    """Compares files of a published artefact with what its manifest says of them.
+
+    Args:
+        folder: Folder of the artefact.
+        names: Names of files in it that are about to be read.
+        way_out: What makes the artefact again, for the message.
+
+    Raises:
+        ArtefactError: One is missing, or is not the file that was published.
+    """
+    digests = (read_manifest(folder) or {}).get("files", {})
+    for name in names:
+        file = folder / name
+        if name not in digests:
+            continue  # published before manifests knew their files
+        if not file.is_file():
+            raise ArtefactError(f"{file} is missing; {way_out}")
+        if digest_file(file) != digests[name]:
+            raise ArtefactError(f"{file} is damaged: it is not the file that was published; {way_out}")
+
+
 def open_work(folder: Path, stage_fingerprint: str) -> Path:
     """Returns the work folder of a stage, emptied unless it was begun for the same fingerprint."""
     mark = folder / "begun-for"
-    if folder.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == stage_fingerprint):
+    if mark.is_file() and mark.read_text(encoding="utf-8") == stage_fingerprint:
+        return folder  # the mark stays untouched: if it were lost to a full disk, so would be the work
+    if folder.is_dir():
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(stage_fingerprint, encoding="utf-8")
+    folder.mkdir(parents=True)
+    replace_text(mark, stage_fingerprint)
     return folder
 
 
@@ -121,8 +145,13 @@ def is_forced(folder: Path) -> bool:
 
 
 def publish(result: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest into the finished folder `result` and renames it to `final`, replacing what was there."""
-    (result / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes the manifest into the finished folder `result` and renames it to `final`, replacing what was there.
+
+    The manifest also gets `files`, the SHA-256 of every file by name, see `check_files`.
+    """
+    files = sorted(file for file in result.rglob("*") if file.is_file() and file.name != MANIFEST)
+    digests = {file.relative_to(result).as_posix(): digest_file(file) for file in files}
+    write_manifest(result, {**manifest, "files": digests})
     final.parent.mkdir(parents=True, exist_ok=True)
     old = final.with_name(final.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -130,6 +159,18 @@ def publish(result: Path, final: Path, manifest: Mapping[str, Any]) -> None:
         final.rename(old)
     result.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of an artefact, whole or not at all."""
+    replace_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Writes a small file beside its place and renames it, so that it is never half there."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
 
 
 @contextmanager

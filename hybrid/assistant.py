@@ -54,7 +54,10 @@ class Assistant:
         return self.batch([question])[0]
 
     def batch(self, questions: Sequence[str]) -> list[Answer]:
-        """Answers several questions together, which is faster than one by one."""
+        """Answers several questions together, which is faster than one by one.
+
+        In 16 bits a batch rounds otherwise than its parts, so some answers differ from those of `ask`.
+        """
         for question in questions:
             _require_text(question)
         if not questions:

@@ -308,10 +308,11 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key.value, str):
+                raise yaml.MarkedYAMLError("a key must be a word", node.start_mark, "such as documents", key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError("the key stands twice", node.start_mark, repr(key.value), key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

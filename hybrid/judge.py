@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from hybrid.errors import ConfigError
 from hybrid.journal import append_journal, read_journal
 from hybrid.judge_settings import JudgeConfig
 from hybrid.models import resolve_model
-from hybrid.pairs.prompting.endpoint import Endpoint, check_endpoint
+from hybrid.pairs.prompting.endpoint import Endpoint, check_endpoint, read_key
 from hybrid.pairs.prompting.generator import Generator, Reply
 from hybrid.pairs.prompting.local_model import LocalModel
 from hybrid.prompt import Message
@@ -140,8 +139,8 @@ def check_key(settings: JudgeConfig) -> None:
     Raises:
         ConfigError: The environment variable with the key is not set.
     """
-    if settings.base_url and settings.key_env and not os.environ.get(settings.key_env, "").strip():
-        raise ConfigError(f"the environment variable {settings.key_env}, which {_SECTION}.key_env names, is not set")
+    if settings.base_url:
+        read_key(settings.key_env, _SECTION)
 
 
 def _asked(settings: JudgeConfig) -> TeacherConfig:

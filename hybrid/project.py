@@ -26,6 +26,7 @@ from hybrid.external import Ask
 from hybrid.models import resolve_model
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.review.marks import FILE, Verdict
+from hybrid.stages.compare import check_keys
 from hybrid.stages.inputs import stage_inputs
 from hybrid.stages.pairs import affected, export_examples, mark_pairs, read_parts
 from hybrid.stages.run import StageResult, failed_answers, run_stage
@@ -210,14 +211,14 @@ class Project:
                 begun = (self.store / "work" / stage).is_dir()
                 reason = "interrupted; run it again to go on" if begun else "never run"
                 states.append(StageStatus(stage, "begun" if begun else "missing", reason))
-            elif manifest["fingerprint"] == fingerprint(**inputs):
+            elif self._is_fresh(stage):
                 failed = failed_answers(manifest)
                 reason = f"{failed} answers failed; run it again to ask for them" if failed else ""
                 states.append(StageStatus(stage, "stale" if failed else "fresh", reason))
             else:
-                changed = [
-                    name for name, value in inputs.items() if manifest["inputs"].get(name) != fingerprint(value=value)
-                ]
+                now = {name: fingerprint(value=value) for name, value in inputs.items()}
+                before = manifest["inputs"]
+                changed = [name for name in {**now, **before} if now.get(name) != before.get(name)]
                 touched = affected(self) if stage == "pairs" and changed == ["index"] else ""
                 states.append(StageStatus(stage, "stale", f"changed: {', '.join(changed)}{touched}"))
         return states
@@ -264,6 +265,9 @@ class Project:
         inputs = self._inputs  # before the lock: a mistake in the settings leaves no trace
         if functions:
             inputs = {**inputs, "compare": {**inputs["compare"], "functions": sorted(functions)}}
+        work = [stage for stage in self.stage_names if _group(stage) in wanted]
+        if "compare" in work and any(_group(stage) in force or not self._is_fresh(stage) for stage in work[:-1]):
+            check_keys(self.config.compare)
         with locked(self.store):
             return [
                 run_stage(
@@ -273,9 +277,12 @@ class Project:
                     force=_group(stage) in force,
                     functions=functions if stage == "compare" else None,
                 )
-                for stage in self.stage_names
-                if _group(stage) in wanted
+                for stage in work
             ]
+
+    def _is_fresh(self, stage: str) -> bool:
+        manifest = read_manifest(self.path(stage))
+        return manifest is not None and manifest["fingerprint"] == fingerprint(**self.stage_inputs(stage))
 
     def _refresh(self) -> None:
         """Forgets the fingerprints: files may have changed since this object computed them."""
@@ -295,7 +302,10 @@ class Project:
         except FileNotFoundError as error:
             raise ArtefactError(f"{self.folder} has no report yet; run: hybrid compare {at}") from error
         except ValueError as error:
-            raise ArtefactError(f"{folder / 'report.json'} is damaged; run: hybrid compare --force {at}") from error
+            raise ArtefactError(
+                f"{folder / 'report.json'} is damaged; delete {folder} (answers are kept elsewhere), "
+                f"then run: hybrid compare {at}"
+            ) from error
 
     def assistant(self, arm: str | None = None) -> Assistant:
         """Loads the assistant of an arm; by default `hybrid` if it has been tuned, else `rag`.

@@ -81,12 +81,14 @@ def question_from_record(record: Mapping[str, Any], where: str, default_id: str)
     if answerable and not answers:
         raise QuestionError(f"{where}: 'answers' is empty; {way_out}")
     return Question(
-        id=encodable(str(record.get("id", record.get("_id", default_id)))),
+        id=encodable(
+            str(next(value for value in (record.get("id"), record.get("_id"), default_id) if value is not None))
+        ),
         question=encodable(text).strip(),
         answers=answers,
         gold=_strings(record.get("gold") or [], "gold", where),
         answerable=answerable,
-        kind=encodable(str(record.get("kind", ""))),
+        kind=encodable(str("" if record.get("kind") is None else record["kind"])),
         quotes=_quotes(record.get("quotes") or [], where),
     )
 

@@ -90,7 +90,9 @@ def load(file: Path) -> PromptChoice | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{file} is damaged ({error}); run: hybrid compare --force") from error
+        raise ArtefactError(
+            f"{file} is damaged ({error}); delete {file.parent} (answers are kept elsewhere), then run: hybrid compare"
+        ) from error
 
 
 def _score_of(choice: PromptChoice) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +71,9 @@ def replies_file(folder: Path, arm: str, answerer: Mapping[str, Any] | None, cho
 
 
 def reply_key(question: Question, hits: Sequence[Hit]) -> str:
-    """What a reply is kept under: a hash of the question's id and text and of the passages retrieved for it."""
+    """What a reply is kept under: a hash of the question and of the passages retrieved for it, whatever its id."""
     passages = [(hit.chunk.id, hit.chunk.title, hit.chunk.text) for hit in hits]
-    return fingerprint(id=question.id, question=question.question, passages=passages)
+    return fingerprint(question=question.question, passages=passages)
 
 
 def read_replies(file: Path) -> dict[str, Kept]:
@@ -117,7 +117,7 @@ def answer_once(
     known = read_replies(file) if file else {}
     kept = {id_: known[key] for id_, key in keys.items() if key in known}
     peaks = [memory for _, memory in kept.values()]
-    done = {id_: reply for id_, (reply, _) in kept.items()}
+    done = {id_: replace(reply, question_id=id_) for id_, (reply, _) in kept.items()}
     if len(done) == len(keys):
         return Answers([done[question.id] for question in questions], _most(peaks))
     answerer = load()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.artefacts import (
+    check_files,
     fingerprint,
     fingerprint_files,
     installed_versions,
@@ -15,6 +16,7 @@ from hybrid.artefacts import (
     open_work,
     publish,
     read_manifest,
+    write_manifest,
 )
 from hybrid.errors import ArtefactError, LockedError
 
@@ -71,6 +73,46 @@ def test_publishing_replaces_the_whole_folder(tmp_path: Path) -> None:
         assert manifest is not None
         assert manifest["fingerprint"] == name
         assert [path.name for path in final.parent.iterdir()] == ["index"]
+
+
+def test_a_file_that_is_not_the_published_one_is_named(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    (result / "sub").mkdir(parents=True)
+    for name in ("a.txt", "sub/b.txt"):
+        (result / name).write_text("whole", encoding="utf-8")
+    final = tmp_path / "final"
+    publish(result, final, {"fingerprint": "x", "inputs": {}})
+    check_files(final, ["a.txt", "sub/b.txt", "unknown"], "run it again")
+    (final / "sub" / "b.txt").write_text("whol", encoding="utf-8")
+    check_files(final, ["a.txt"], "run it again")
+    with pytest.raises(ArtefactError, match=r"b\.txt is damaged: it is not the file that was published; run it again"):
+        check_files(final, ["sub/b.txt"], "run it again")
+    (final / "a.txt").unlink()
+    with pytest.raises(ArtefactError, match=r"a\.txt is missing; run it again"):
+        check_files(final, ["a.txt"], "run it again")
+    write_manifest(final, {"fingerprint": "x", "inputs": {}})
+    check_files(final, ["a.txt", "sub/b.txt"], "published before manifests knew their files")
+
+
+def test_a_hidden_file_that_is_named_itself_counts(tmp_path: Path) -> None:
+    file = tmp_path / ".notes.md"
+    file.write_text("a", encoding="utf-8")
+    before = fingerprint_files(file)
+    file.write_text("b", encoding="utf-8")
+    assert fingerprint_files(file) != before
+
+
+def test_a_full_disk_takes_no_work_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = open_work(tmp_path / "work", "x")
+    (work / "precious").touch()
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert open_work(work, "x") == work
+    monkeypatch.undo()
+    assert (open_work(work, "x") / "precious").is_file()
 
 
 def test_without_a_manifest_there_is_no_artefact(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_an_unknown_key_names_the_nearest(text: str, unknown: str, nearest: str,
         ("index:\n  chunk_tokens: 15", "index.chunk_tokens is 15"),
         ("index:\n  chunk_tokens: 64\n  overlap_tokens: 33", "index.overlap_tokens is 33"),
         ("- a\n- b", "must hold keys and values, found list"),
+        ("documents: {{ folder }}", "is not valid YAML: a key must be a word"),
+        ("? [a, b]\n: 1", "is not valid YAML: a key must be a word"),
         ("a: [", "is not valid YAML"),
     ],
 )

@@ -239,6 +239,61 @@ def test_another_arm_makes_only_the_comparison_stale(finished_project: Project) 
     }
 
 
+def test_pairs_that_come_out_as_they_were_train_nothing_again(
+    finished_copy: Project, one_thread: Callable[[], AbstractContextManager[None]]
+) -> None:
+    assert finished_copy.questions is not None
+    adapters = {arm: finished_copy.path(f"tune/{arm}") / "adapter_model.safetensors" for arm in ("tuned", "hybrid")}
+    before = {arm: (file.stat().st_mtime_ns, file.read_bytes()) for arm, file in adapters.items()}
+    with finished_copy.questions.open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert _states(finished_copy)["tune/hybrid"] == ("stale", "changed: pairs")
+    with one_thread():
+        results = finished_copy.run()
+        assert {result.stage: result.skipped for result in results} == {
+            "index": True,
+            "pairs": False,
+            "tune/tuned": True,
+            "tune/hybrid": True,
+            "compare": False,
+        }
+        assert {state for state, _ in _states(finished_copy).values()} == {"fresh"}
+        assert {arm: (file.stat().st_mtime_ns, file.read_bytes()) for arm, file in adapters.items()} == before
+        finished_copy.mark_pairs([finished_copy.training_pairs()[0].id])
+        assert not any(result.skipped for result in finished_copy.tune())
+
+
+def test_an_input_that_went_away_is_named(finished_copy: Project) -> None:
+    Project.open(finished_copy.folder, ["serve.min_cosine=0.2"]).compare()
+    assert _states(finished_copy)["compare"] == ("stale", "changed: serve settings")
+    finished_copy.compare(extra_arms={"mine": lambda question, hits: "an answer"})
+    assert _states(finished_copy)["compare"] == ("stale", "changed: functions")
+
+
+@pytest.mark.parametrize(
+    "arms",
+    ['["rag", "tuned", {"name": "far", "model": "m", "base_url": "http://127.0.0.1:9/v1", "key_env": "NO_KEY"}]'],
+)
+def test_a_missing_key_is_told_before_the_training(
+    finished_copy: Project, arms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    project = Project.open(finished_copy.folder, [f"compare.arms={arms}", "tune.epochs=1"])
+    before = (project.path("tune/tuned") / "manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"NO_KEY, which compare\.arms: far\.key_env names, is not set"):
+        project.run()
+    assert (project.path("tune/tuned") / "manifest.json").read_bytes() == before
+
+
+def test_a_function_that_fails_is_not_said_to_be_asked_by_the_command(finished_copy: Project) -> None:
+    def fails(question: str, hits: object) -> str:
+        raise ValueError(question)
+
+    finished_copy.compare(extra_arms={"mine": fails})
+    (note,) = [note for note in finished_copy.report().data["notes"] if "failed and count as wrong" in note]
+    assert note.endswith("compare with the function again: everything is asked anew")
+
+
 def test_edited_questions_are_noticed(finished_copy: Project) -> None:
     assert finished_copy.questions is not None
     with finished_copy.questions.open("a", encoding="utf-8") as file:
@@ -346,7 +401,7 @@ def test_a_damaged_index_is_built_again(finished_copy: Project, capsys: pytest.C
 
 def test_a_damaged_report_is_named(finished_copy: Project) -> None:
     (finished_copy.path("compare") / "report.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ArtefactError, match=r"report\.json is damaged; run: hybrid compare --force"):
+    with pytest.raises(ArtefactError, match=r"report\.json is damaged; delete .*compare .*run: hybrid compare"):
         finished_copy.report()
 
 

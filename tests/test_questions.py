@@ -91,6 +91,13 @@ def test_a_null_beside_an_answer_is_no_answer(tmp_path: Path) -> None:
     assert question.answers == ("b",)
 
 
+def test_nulls_of_a_table_are_no_values(tmp_path: Path) -> None:
+    records = [{"id": None, "question": f"Q{n}?", "answer": "b", "kind": None, "gold": None} for n in range(2)]
+    questions = load_questions(_file(tmp_path, *map(json.dumps, records)))
+    assert [(question.id, question.kind) for question in questions] == [("1", ""), ("2", "")]
+    assert question_from_record({"id": 0, "question": "Q?", "answer": "b"}, "f:1", "1").id == "0"
+
+
 def test_quotes_are_texts_or_objects_that_hold_one() -> None:
     record = {"question": "Why?", "answer": "x", "quotes": ["plain", {"document": "a", "quote": "said"}, {"text": "t"}]}
     assert question_from_record(record, "f:1", "1").quotes == ("plain", "said", "t")

@@ -94,7 +94,7 @@ def test_a_choice_comes_back_from_its_file(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(ArtefactError, match=rf"{FILE} is damaged .*; run: hybrid compare --force"):
+    with pytest.raises(ArtefactError, match=rf"{FILE} is damaged .*; delete .*, then run: hybrid compare"):
         load(tmp_path / FILE)
 
 

@@ -134,6 +134,16 @@ def test_an_edited_question_is_asked_again_and_so_is_one_with_other_passages(tmp
     assert later.asked == [], "what is right does not change what is said"
 
 
+def test_a_question_is_known_by_its_text_whatever_its_id(tmp_path: Path) -> None:
+    file = tmp_path / "rag.jsonl"
+    first = _ask(_Answerer(), file)
+    moved = [replace(question, id=f"line {n}") for n, question in enumerate(QUESTIONS, 7)]
+    answerer = _Answerer()
+    again = _ask(answerer, file, [Question("new", "Why not?", ("x",)), *moved], [HITS[0], *HITS])
+    assert answerer.asked == ["new"]
+    assert again[1:] == [replace(reply, question_id=question.id) for reply, question in zip(first, moved, strict=True)]
+
+
 def test_without_a_file_everything_is_asked_every_time() -> None:
     answerer = _Answerer()
     _ask(answerer, None)

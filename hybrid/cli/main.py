@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         options.command(options)
-        sys.stdout.flush()  # here, where a reader that has gone is handled
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()  # here, where a reader that has gone is handled
     except HybridError as error:
         return _fail(options, error, str(error), error.exit_code)
     except KeyboardInterrupt:

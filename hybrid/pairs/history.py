@@ -290,6 +290,14 @@ class Affected(NamedTuple):
         return f"{self.documents} document{'s' * (self.documents != 1)}; {self.pairs} of {self.total} pairs"
 
 
+def document_hashes(folder: Path) -> dict[str, str]:
+    """The hashes, by id, of the documents that published pairs were made from; none if the pairs do not say."""
+    try:
+        return dict(json.loads((folder / _BASIS).read_text(encoding="utf-8"))["documents"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def affected_pairs(folder: Path, documents: Mapping[str, str]) -> Affected | None:
     """Counts, without an index, what a change of documents touches; None if the pairs do not say what they are from.
 
@@ -297,10 +305,12 @@ def affected_pairs(folder: Path, documents: Mapping[str, str]) -> Affected | Non
         folder: Folder of the published pairs.
         documents: `hybrid.retrieval.index.document_hash` of the documents as they are now, by id.
     """
+    before = document_hashes(folder)
     try:
-        before = json.loads((folder / _BASIS).read_text(encoding="utf-8"))["documents"]
         pairs = [pair for name in ("train", "dev") for pair in read_pairs(folder / f"{name}.jsonl")]
-    except (ArtefactError, OSError, ValueError, KeyError, TypeError):
+    except ArtefactError:
+        return None
+    if not before:
         return None
     changed = {key for key in before.keys() | documents.keys() if before.get(key) != documents.get(key)}
     touched = sum(any(document_of(oracle) in changed for oracle in pair.oracles) for pair in pairs)

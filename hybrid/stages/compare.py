@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 from hybrid import advice, rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, controls, count_tests, select_arms
 from hybrid.artefacts import fingerprint
+from hybrid.config import CompareConfig
 from hybrid.dependence import dependence_notes, grouped_by, passage_groups
 from hybrid.eval.answers import score_answer
 from hybrid.eval.comparison import Reply, compare
 from hybrid.eval.report import write_report
 from hybrid.external import Ask, FunctionAnswerer
 from hybrid.judge import check_key
-from hybrid.pairs.formats.export import read_pairs
 from hybrid.pairs.formats.load import load_examples
+from hybrid.pairs.prompting.endpoint import read_key
 from hybrid.replies import answer_once, keep_forced, replies_file, replies_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
@@ -29,7 +30,7 @@ from hybrid.stages import Counts
 from hybrid.stages.answering import answer, load_groups, search
 from hybrid.stages.findings import report_facts, report_notes, report_parts
 from hybrid.stages.measuring import Outcome, asks_judge, measure, perplexities
-from hybrid.stages.parts import project_embedder, project_retriever
+from hybrid.stages.parts import project_embedder, project_retriever, published_pairs
 from hybrid.stages.probes import general_log_probs, weights_of
 from hybrid.stages.serve import answerer_identity, load_answerer
 from hybrid.tuning.memory import peak_memory_mb
@@ -40,6 +41,19 @@ if TYPE_CHECKING:
 
 # Runs with other seeds are compared on the same questions.
 _SAMPLE_SEED = 0
+
+
+def check_keys(config: CompareConfig) -> None:
+    """Refuses to begin the long work before a comparison at whose end an endpoint would get no key.
+
+    Raises:
+        ConfigError: The environment variable with the key of the judge or of an arm is not set.
+    """
+    if asks_judge(config):
+        check_key(config.judge)
+    for arm in config.arms:
+        if not isinstance(arm, str) and arm.base_url:
+            read_key(arm.key_env, f"compare.arms: {arm.name}")
 
 
 def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | None = None) -> Counts:
@@ -76,7 +90,7 @@ def compare_arms(project: Project, work: Path, functions: Mapping[str, Ask] | No
     )
     costs, named = {name: answered[name].cost for name in order}, {arm.name: arm for arm in arms}
     decision = advice.decide(comparison, config.compare.weights, costs, named, index.documents.keys())
-    notes = report_notes(outcome.choices, comparison, index, config.serve.min_cosine)
+    notes = report_notes(outcome.choices, comparison, index, config.serve.min_cosine, (functions or {}).keys())
     notes += [*dependence_notes(questions, groups), *findings.notes]
     write_report(
         comparison,
@@ -158,7 +172,7 @@ def _rag_prompts(
 ) -> list[PromptChoice]:
     """The rag prompts tried on the training side, best first; `file` keeps the replies to each."""
     config = project.config
-    train, dev = (read_pairs(project.path("pairs") / f"{part}.jsonl") for part in ("train", "dev"))
+    train, dev = (published_pairs(project, part) for part in ("train", "dev"))
     rng = Random(config.seed)
     shot_pairs = _example_pairs(train, config.compare.shots, rng)
     choices = rag_prompt.candidates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,16 +65,20 @@ def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str,
 
 
 def report_notes(
-    choices: Sequence[PromptChoice], comparison: Comparison, index: Index, min_cosine: float = 0.0
+    choices: Sequence[PromptChoice],
+    comparison: Comparison,
+    index: Index,
+    min_cosine: float = 0.0,
+    functions: Collection[str] = (),
 ) -> list[str]:
     """The rag prompts tried, failed answers, what the questions cannot show, and what to hold refusals against."""
-    failures, power = map(_failures, comparison.runs), power_note(comparison)
+    failures = (_failures(run, run.name in functions) for run in comparison.runs)
     prompts = _prompts(choices, comparison.metric)
     notes = [
         prompts,
         *failures,
         _cut_off(comparison),
-        power,
+        power_note(comparison),
         _refusing(comparison),
         nearness_note(comparison),
         _missing_gold(comparison, index),
@@ -150,13 +154,18 @@ def _prompts(choices: Sequence[PromptChoice], metric: str) -> str:
     return f"The rag arm uses the best prompt of the training side ({choices[0].name}). Tried, by {metric}: {tried}."
 
 
-def _failures(run: ArmRun) -> str:
+def _failures(run: ArmRun, is_function: bool) -> str:
     failed = [reply for reply in run.replies if reply.error]
     if not failed:
         return ""
+    again = (
+        "To ask it again, compare with the function again: everything is asked anew"
+        if is_function
+        else "To ask these again, and no others, run: hybrid compare"
+    )
     note = (
         f"{run.name}: {len(failed)} of {len(run.replies)} answers failed and count as wrong, "
-        f"such as {failed[0].question_id!r}: {failed[0].error}. To ask these again, and no others, run: hybrid compare"
+        f"such as {failed[0].question_id!r}: {failed[0].error}. {again}"
     )
     sys.stderr.write(f"{note}\n")
     return note

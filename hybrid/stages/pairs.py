@@ -15,11 +15,11 @@ from hybrid.config import PairsConfig
 from hybrid.errors import ArtefactError, LockedError
 from hybrid.pairs.build import Answers, build_pairs
 from hybrid.pairs.fill import POOL
-from hybrid.pairs.formats.export import export_all, export_pairs, read_pairs
+from hybrid.pairs.formats.export import export_all, export_pairs
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.gates.funnel import funnel_table
 from hybrid.pairs.gates.verify import answers_file, make_answerer
-from hybrid.pairs.history import affected_pairs, read_last, write_basis
+from hybrid.pairs.history import affected_pairs, document_hashes, read_last, write_basis
 from hybrid.pairs.review.marks import Verdict, change_marks, read_marks, write_marks
 from hybrid.pairs.review.page import PAGE, PairsView, html_page
 from hybrid.pairs.teacher import Figures
@@ -27,8 +27,8 @@ from hybrid.pairs.teachers import describe_figures, drafts_file, make_teacher, p
 from hybrid.retrieval.index import Index, document_hash
 from hybrid.retrieval.load import load_documents
 from hybrid.stages import Counts
-from hybrid.stages.parts import project_embedder, project_retriever
-from hybrid.types import Chunk, Pair
+from hybrid.stages.parts import project_embedder, project_retriever, published_pairs
+from hybrid.types import Chunk, Pair, document_of
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -110,9 +110,7 @@ def affected(project: Project) -> str:
 
 def read_parts(project: Project) -> dict[str, list[Pair]]:
     """The published pairs by the name of their part."""
-    if read_manifest(project.path("pairs")) is None:
-        raise ArtefactError(f"{project.folder} has no pairs; run: hybrid pairs --project {project.folder}")
-    return {name: read_pairs(project.path("pairs") / f"{name}.jsonl") for name in ("train", "dev")}
+    return {name: published_pairs(project, name) for name in ("train", "dev")}
 
 
 def mark_pairs(project: Project, ids: Iterable[str], verdict: Verdict | None, reason: str) -> None:
@@ -143,9 +141,15 @@ def export_examples(project: Project, output: Path, kinds: Sequence[str]) -> dic
 
 
 def _shown_chunks(project: Project, parts: Mapping[str, Sequence[Pair]]) -> dict[str, Chunk]:
-    """All chunks by id, once it is known that the pairs were made from this index."""
-    chunks = {chunk.id: chunk for chunk in Index.load(project.path("index")).chunks}
+    """All chunks by id, once it is known that the documents of the pairs are those of this index."""
+    index = Index.load(project.path("index"))
+    chunks = {chunk.id: chunk for chunk in index.chunks}
     used = {chunk for part in parts.values() for pair in part for chunk in (*pair.context, *pair.oracles)}
-    if not used <= chunks.keys():
+    # An edit that keeps the length of a text keeps the ids of its chunks.
+    before = document_hashes(project.path("pairs"))
+    edited = {
+        document for document in map(document_of, used) if before.get(document) != index.meta.documents.get(document)
+    }
+    if edited or not used <= chunks.keys():
         raise ArtefactError(f"the pairs are older than the index; run: hybrid pairs --project {project.folder}")
     return chunks

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid.answers import reply_tokens
-from hybrid.artefacts import fingerprint, read_manifest
+from hybrid.artefacts import check_files, fingerprint, read_manifest
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.models import load_tokenizer, max_positions
+from hybrid.pairs.formats.export import read_pairs
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder, fingerprint_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.rerank import CrossEncoderReranker
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hybrid.project import Project
+    from hybrid.types import Pair
 
 
 def require_adapter(project: Project, adapter: str) -> None:
@@ -30,6 +32,16 @@ def require_adapter(project: Project, adapter: str) -> None:
         raise ArtefactError(
             f"the adapter {adapter!r} was trained on another model than {project.config.model}; {way_out}"
         )
+    check_files(project.path(f"tune/{adapter}"), manifest.get("files", {}), f"{way_out} --force")
+
+
+def published_pairs(project: Project, part: str) -> list[Pair]:
+    """The pairs of a part, `train` or `dev`, as they were published."""
+    way_out = f"run: hybrid pairs --project {project.folder}"
+    if read_manifest(project.path("pairs")) is None:
+        raise ArtefactError(f"{project.folder} has no pairs; {way_out}")
+    check_files(project.path("pairs"), [f"{part}.jsonl"], f"{way_out} --force")
+    return read_pairs(project.path("pairs") / f"{part}.jsonl")
 
 
 def project_tokenizer(project: Project) -> PreTrainedTokenizerBase:

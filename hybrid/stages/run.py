@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hybrid.artefacts import fingerprint, installed_versions, open_work, publish, read_manifest
+from hybrid.artefacts import fingerprint, installed_versions, open_work, publish, read_manifest, write_manifest
 from hybrid.external import Ask
 from hybrid.stages import Counts
 from hybrid.stages.compare import compare_arms
 from hybrid.stages.index import build_index
 from hybrid.stages.pairs import make_pairs
-from hybrid.stages.tune import tune_adapter
+from hybrid.stages.tune import training_material, tune_adapter
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -48,8 +48,14 @@ def run_stage(
     """
     mark = fingerprint(**inputs)
     found = read_manifest(project.path(stage))
-    if found and found["fingerprint"] == mark and not (force or functions or failed_answers(found)):
-        return StageResult(stage, True, found)
+    digests = {name: fingerprint(value=value) for name, value in inputs.items()}
+    if found and not (force or functions or failed_answers(found)):
+        if found["fingerprint"] == mark:
+            return StageResult(stage, True, found)
+        if _trained_on_the_same(project, found, digests):
+            manifest = {**found, "fingerprint": mark, "inputs": digests}
+            write_manifest(project.path(stage), manifest)
+            return StageResult(stage, True, manifest)
     work = project.store / "work" / stage
     open_work(work, f"forced {mark}" if force else mark)
     result = work / "result"
@@ -60,7 +66,7 @@ def run_stage(
     manifest = {
         "stage": stage,
         "fingerprint": mark,
-        "inputs": {name: fingerprint(value=value) for name, value in inputs.items()},
+        "inputs": digests,
         "versions": installed_versions(),
         **counts,
         "seconds": round(time.perf_counter() - started, 1),
@@ -68,6 +74,13 @@ def run_stage(
     publish(result, project.path(stage), manifest)
     shutil.rmtree(work, ignore_errors=True)
     return StageResult(stage, False, manifest)
+
+
+def _trained_on_the_same(project: Project, found: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
+    """Whether an adapter's pairs were made again and came out as they were: then it need not be trained again."""
+    if "material" not in found or found["material"] != training_material(project):
+        return False
+    return {**found["inputs"], "pairs": ""} == {**digests, "pairs": ""}
 
 
 def failed_answers(manifest: Mapping[str, Any]) -> int:

@@ -10,13 +10,13 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.answers import Target, render_target
+from hybrid.artefacts import fingerprint
 from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
-from hybrid.pairs.formats.export import read_pairs
 from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
 from hybrid.stages import Counts
-from hybrid.stages.parts import project_tokenizer, require_adapter
+from hybrid.stages.parts import project_tokenizer, published_pairs, require_adapter
 from hybrid.tuning.tree import Example
 from hybrid.types import Chunk, Pair
 
@@ -45,7 +45,7 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
     from hybrid.tuning.trainer import tune
 
     index = Index.load(project.path("index"))
-    pairs = read_pairs(project.path("pairs") / "train.jsonl")
+    pairs = published_pairs(project, "train")
     tokenizer = project_tokenizer(project)
     chunks = {chunk.id: chunk for chunk in index.chunks}
     rendered = training_examples(pairs, chunks, project, tokenizer, closed_book=arm == "tuned")
@@ -62,7 +62,21 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
         notes={"arm": arm, "model": project.config.model},
     )
     without = {} if project.config.prompt.answers == "short" else {"answers without support": rendered.unsupported}
-    return {"pairs": len(rendered.examples), "contexts shortened": rendered.shortened, **without, **asdict(result)}
+    return {
+        "pairs": len(rendered.examples),
+        "contexts shortened": rendered.shortened,
+        **without,
+        **asdict(result),
+        "material": training_material(project),
+    }
+
+
+def training_material(project: Project) -> str:
+    """A hash of what adapters are trained on beside model and settings: pairs, the texts of their chunks, prompt."""
+    pairs = published_pairs(project, "train")
+    used = {chunk for pair in pairs for chunk in pair.context}
+    chunks = [(c.id, c.title, c.text) for c in Index.load(project.path("index")).chunks if c.id in used]
+    return fingerprint(pairs=[asdict(pair) for pair in pairs], chunks=chunks, prompt=project.config.prompt)
 
 
 def training_examples(

@@ -448,3 +448,8 @@ def test_answers_from_what_has_changed_since_say_so(
     assert "stale: index (changed: documents); to renew it, run: hybrid run" in capsys.readouterr().err
     shutil.rmtree(finished_copy.documents)
     assert main(ask) == 0
+
+
+def test_a_closed_stdout_is_no_mistake(finished_project: "Project", hybrid_command: Command) -> None:
+    done = hybrid_command("status", "--project", finished_project.folder, prefix=("sh", "-c", 'exec "$@" >&-', "sh"))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hybrid.arms import ARMS, Arm, Runner, select_arms
-from hybrid.artefacts import open_work
+from hybrid.artefacts import digest_file, open_work
 from hybrid.config import ArmConfig
-from hybrid.errors import ConfigError
+from hybrid.errors import ArtefactError, ConfigError
 from hybrid.external import EndpointAnswerer
 from hybrid.pairs.prompting.generator import Reply
 from hybrid.project import Project
@@ -238,6 +238,11 @@ def test_replies_belong_to_what_decides_them(finished_copy: Project) -> None:
     assert identity("hybrid") == before, "an adapter that was trained to the same weights answers the same"
     weights = finished_copy.path("tune/hybrid") / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ArtefactError, match=r"adapter_model\.safetensors is damaged: .*run: hybrid tune .*--force"):
+        identity("hybrid")
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["files"][weights.name] = digest_file(weights)
+    manifest.write_text(json.dumps(values), encoding="utf-8")
     assert identity("hybrid") != before
 
 

@@ -31,6 +31,31 @@ def test_pairs_are_read_by_part(finished_project: Project) -> None:
         finished_project.training_pairs("test")
 
 
+def test_pairs_of_an_edited_document_are_not_shown_with_its_new_text(finished_copy: Project, tmp_path: Path) -> None:
+    # Of the same length, so that all chunks keep their ids.
+    document = finished_copy.documents / "beacon.md"
+    document.write_text(document.read_text(encoding="utf-8").replace("310 kg", "999 kg"), encoding="utf-8")
+    finished_copy.index()
+    assert "1 document" in states(finished_copy)["pairs"]
+    for show in (lambda: published_page(finished_copy), lambda: finished_copy.export_pairs(tmp_path / "out")):
+        with pytest.raises(ArtefactError, match="the pairs are older than the index; run: hybrid pairs"):
+            show()
+    finished_copy.pairs()
+    assert "310 kg" not in published_page(finished_copy)
+
+
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_a_part_that_was_cut_is_not_used(finished_copy: Project, part: str) -> None:
+    file = finished_copy.path("pairs") / f"{part}.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[: len(lines) // 2]), encoding="utf-8")
+    message = rf"{part}\.jsonl is damaged: .*run: hybrid pairs --project .* --force"
+    with pytest.raises(ArtefactError, match=message):
+        finished_copy.training_pairs()
+    with pytest.raises(ArtefactError, match=message):
+        finished_copy.tune(force=True) if part == "train" else finished_copy.compare(force=True)
+
+
 def test_the_stage_writes_the_page(finished_project: Project) -> None:
     data = page((finished_project.path("pairs") / "pairs.html").read_text(encoding="utf-8"))
     pairs = [*finished_project.training_pairs(), *finished_project.training_pairs("dev")]

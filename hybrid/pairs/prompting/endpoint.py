@@ -85,7 +85,7 @@ class Endpoint:
             ConfigError: The environment variable with the key is not set.
             EndpointError: A call failed for good.
         """
-        self._key = _read_key(self._settings.key_env, self._section)
+        self._key = read_key(self._settings.key_env, self._section)
         self._pace.start()
         todo: queue.SimpleQueue[tuple[int, Messages]] = queue.SimpleQueue()
         done: queue.SimpleQueue[Reply | Exception] = queue.SimpleQueue()
@@ -286,7 +286,12 @@ def check_endpoint(settings: TeacherConfig, section: str = _SECTION) -> str:
     return settings.base_url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
 
-def _read_key(name: str | None, section: str) -> str:
+def read_key(name: str | None, section: str) -> str:
+    """The key of an endpoint, from the environment variable that a section of the settings names; empty without one.
+
+    Raises:
+        ConfigError: The variable is not set, or holds what can be no key.
+    """
     if name is None:
         return ""
     key = os.environ.get(name, "").strip()
