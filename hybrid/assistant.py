@@ -88,10 +88,10 @@ class Assistant:
         _require_text(question)
         started = time.perf_counter()
         found = self._retrieve([question])[0]
-        ids, hits = self.runner.encode(question, found, self.choice)
         if is_too_far(found, self.min_cosine):
             yield self.runner.prompt.refusal
-            return self._read(self.runner.prompt.refusal, hits, started)
+            return self._read(self.runner.prompt.refusal, found[: self.choice.k], started)
+        ids, hits = self.runner.encode(question, found, self.choice)
         tokenizer, tokens = self.runner.tokenizer, list[int]()
         shown = text = ""
         ended = False
