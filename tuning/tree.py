@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
-import numpy as np
-
 from hybrid.errors import TrainingError
 
 
@@ -138,14 +136,33 @@ def pack_rows(trees: Sequence[ContextTree], *, max_tokens: int, seed: int) -> li
         seed: Equal seeds give equal rows.
     """
     rows: list[list[ContextTree]] = []
-    room = np.full(len(trees), max_tokens)  # of the rows that are not begun, too
+    rooms = _Rooms(len(trees), max_tokens)
     for tree in random.Random(seed).sample(trees, len(trees)):
-        place = int(np.argmax(room >= tree.tokens))
+        place = rooms.take(tree.tokens)
         if place == len(rows):
             rows.append([])
         rows[place].append(tree)
-        room[place] -= tree.tokens
     return [tuple(row) for row in rows]
+
+
+class _Rooms:
+    """The room of rows, those not begun included, as a binary tree in which a node holds the most below it."""
+
+    def __init__(self, rows: int, room: int) -> None:
+        self._leaves = 1 << max(0, rows - 1).bit_length()
+        self._most = [room] * (2 * self._leaves)  # the root at 1, the children of `node` at 2 * node and one behind
+
+    def take(self, tokens: int) -> int:
+        """Takes room from the first row with enough of it, and returns that row's place."""
+        most, node = self._most, 1
+        while node < self._leaves:
+            node *= 2
+            node += most[node] < tokens
+        row = node - self._leaves
+        most[node] -= tokens
+        while node := node // 2:
+            most[node] = max(most[2 * node], most[2 * node + 1])
+        return row
 
 
 def tree_stats(trees: Iterable[ContextTree]) -> TreeStats:

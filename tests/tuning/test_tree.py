@@ -91,7 +91,7 @@ def test_seeds_give_different_rows() -> None:
     assert pack_rows(trees, max_tokens=8, seed=0) != pack_rows(trees, max_tokens=8, seed=1)
 
 
-@given(st.lists(st.integers(1, 30), max_size=40), st.integers(0, 3))
+@given(st.lists(st.integers(1, 39), max_size=80), st.integers(0, 3))
 def test_rows_are_filled_first_fit(sizes: list[int], seed: int) -> None:
     trees = [ContextTree(str(n), (), (Branch(str(n), (1,) * size, (2,)),)) for n, size in enumerate(sizes)]
     rows: list[list[ContextTree]] = []
