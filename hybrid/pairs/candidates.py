@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -203,14 +203,33 @@ def without_duplicates() -> Callable[[Candidate], bool]:
 def unlike_evaluation(questions: Sequence[Question], limit: float) -> Callable[[Candidate], bool]:
     """A gate against leakage: drops candidates as close in words to a comparison question as `limit` (Jaccard)."""
     evaluation = [frozenset(words(question.question)) for question in questions]
-    by_word: dict[str, set[int]] = {}
+    spread = Counter(word for bag in evaluation for word in bag)
+    # In one order of all words, the rarest first, the first word that two sets share has all the others they share
+    # behind it in both; how many words are behind it is therefore a bound on their similarity.
+    by_word: dict[str, dict[tuple[int, int], list[int]]] = {}
     for number, bag in enumerate(evaluation):
-        for word in bag:
-            by_word.setdefault(word, set()).add(number)
+        for word, left in _rarest_first(bag, spread):
+            if left / len(bag) >= limit:
+                by_word.setdefault(word, {}).setdefault((left, len(bag)), []).append(number)
 
     def passes(candidate: Candidate) -> bool:
         bag = frozenset(words(candidate.question))
-        shared = Counter(number for word in bag for number in by_word.get(word, ()))
-        return all(count / (len(bag) + len(evaluation[number]) - count) < limit for number, count in shared.items())
+        return not any(
+            _jaccard(len(bag & evaluation[number]), len(bag), size) >= limit
+            for word, left in _rarest_first(bag, spread)
+            for (behind, size), numbers in by_word.get(word, {}).items()
+            if _jaccard(min(left, behind), len(bag), size) >= limit
+            for number in numbers
+        )
 
     return passes
+
+
+def _rarest_first(bag: Collection[str], spread: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The words of a set from the rarest on, and how many there are from each on."""
+    ordered = sorted(bag, key=lambda word: (spread.get(word, 0), word))
+    return zip(ordered, range(len(ordered), 0, -1), strict=True)
+
+
+def _jaccard(shared: int, one: int, other: int) -> float:
+    return shared / (one + other - shared)

@@ -277,9 +277,9 @@ def test_the_first_of_several_equal_questions_passes() -> None:
 
 
 @given(
-    question=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6),
-    evaluation=st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6), max_size=4),
-    limit=st.sampled_from([0.2, 0.5, 0.8, 1.0]),
+    question=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8),
+    evaluation=st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), max_size=8),
+    limit=st.sampled_from([0.2, 1 / 3, 0.5, 0.6, 2 / 3, 0.75, 0.8, 1.0, 1.1]),
 )
 def test_the_gate_against_leakage_is_the_jaccard_similarity(
     question: list[str], evaluation: list[list[str]], limit: float
@@ -288,6 +288,23 @@ def test_the_gate_against_leakage_is_the_jaccard_similarity(
     mine = set(question)
     wanted = all(len(mine & set(other)) / len(mine | set(other)) < limit for other in evaluation)
     assert passes(_candidate(" ".join(question))) == wanted
+
+
+def test_the_gate_against_leakage_compares_no_questions_that_share_common_words_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+
+    def counted(shared: int, one: int, other: int) -> float:
+        compared.append(shared)
+        return shared / (one + other - shared)
+
+    monkeypatch.setattr("hybrid.pairs.candidates._jaccard", counted)
+    asked = "What is the pressure of the pump {}?"
+    passes = unlike_evaluation([Question(str(n), asked.format(f"P{n}"), ("x",)) for n in range(300)], 0.8)
+    assert all(passes(_candidate(asked.format(f"Q{n}"))) for n in range(300))
+    assert not passes(_candidate(asked.format("P7")))
+    assert len(compared) < 300 * 10
 
 
 def test_a_funnel_counts_what_each_gate_drops() -> None:
