@@ -90,9 +90,11 @@ class Chunker:
         return load_tokenizer(self.tokenizer_path)
 
     def count(self, text: str) -> int:
-        """Count the tokens of `text`; a run without known tokens counts one for each 16 characters."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return max(len(ids), -(-len(text) // _CHARACTERS_PER_TOKEN))
+        """Count the tokens of `text`, at least one for each 16 characters; no more than these if they exceed `size`."""
+        least = -(-len(text) // _CHARACTERS_PER_TOKEN)
+        if least > self.size:  # no chunk, however many it is; tokens of a whole file would take much memory
+            return least
+        return max(least, len(self._tokenizer.encode(text, add_special_tokens=False).ids))
 
     def chunk(self, document: Document) -> list[Chunk]:
         """Split one document; none or only white space gives no chunk."""

@@ -108,6 +108,44 @@ def test_truncation_of_the_tokenizer_is_off(words: Path) -> None:
     assert Chunker(words).count("oil") == 1
 
 
+class Tokenising(Chunker):
+    """Counts every text by its tokens, however long it is."""
+
+    def count(self, text: str) -> int:
+        tokens = load_tokenizer(self.tokenizer_path).encode(text, add_special_tokens=False)
+        return max(len(tokens.ids), -(-len(text) // 16))
+
+
+@given(
+    text=st.lists(pieces | st.sampled_from(["word " * 90, "x" * 900, "## Head\n\n", "A b. " * 99]), max_size=20).map(
+        "".join
+    ),
+    name=st.sampled_from(["a.md", "a.txt"]),
+    overlap=st.integers(0, 8),
+)
+@property_test
+def test_chunks_do_not_depend_on_how_long_texts_are_counted(words: Path, text: str, name: str, overlap: int) -> None:
+    document = Document(name, text)
+    assert Chunker(words, 16, overlap).chunk(document) == Tokenising(words, 16, overlap).chunk(document)
+
+
+def test_no_text_is_tokenised_that_is_certainly_too_long(words: Path) -> None:
+    chunker = Chunker(words, 32)
+    longest = 0
+    encode = load_tokenizer(words).encode
+
+    class Watched:
+        def encode(self, text: str, add_special_tokens: bool) -> object:
+            nonlocal longest
+            longest = max(longest, len(text))
+            return encode(text, add_special_tokens=add_special_tokens)
+
+    chunker.__dict__["_tokenizer"] = Watched()
+    document = Document("a.txt", "one two three " * 5_000)
+    check(document, chunker.chunk(document), 32, lambda text: len(encode(text, add_special_tokens=False).ids))
+    assert 0 < longest <= 32 * 16
+
+
 def test_headings_stand_with_their_text(chunker: Chunker) -> None:
     body = " ".join(["Replace the worn seal."] * 6)
     text = f"# Pump\n\n{body}\n\n## Seals\n\n### Outer\n\n{body}\n\n## Motor\n\nOil it."
