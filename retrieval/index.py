@@ -19,6 +19,8 @@ from hybrid.retrieval.fuse import Nearest
 from hybrid.retrieval.store import Meta, Stored, load_index, save_index
 from hybrid.types import Chunk, Document
 
+Positions = npt.NDArray[np.int64]
+
 # Of a cosine of float32 vectors, in whatever order it is summed.
 _ROUNDING = 1e-5
 
@@ -120,27 +122,29 @@ class Index:
         """
         return [self._exact(row, ids, k) for row, ids in zip(vectors, self._candidates(vectors, k), strict=True)]
 
-    def _candidates(self, vectors: Vectors, k: int) -> Iterable[Sequence[int]]:
-        """Yield for each row a superset of the `k` best that cuts through no group of equal scores."""
+    def _candidates(self, vectors: Vectors, k: int) -> Iterable[Positions]:
+        """Yield for each row a superset of the `k` best that cuts through no group of equal scores in their reach."""
         if not len(vectors):
             return
-        size = len(self.chunks)
+        order, starts = self._copies
+        size = len(starts) - 1
         wanted = min(size, k + 16)
-        scores, positions = self._faiss.search(vectors, wanted)
-        for row, (found, ids) in enumerate(zip(scores, positions, strict=True)):
+        scores, places = self._faiss.search(vectors, wanted)
+        for row, (found, ids) in enumerate(zip(scores, places, strict=True)):
             more = wanted
             while more < size and found[k - 1] - found[-1] < _ROUNDING:
                 more = min(size, 4 * more)
                 found, ids = (result[0] for result in self._faiss.search(vectors[row : row + 1], more))
-            yield ids
+            # Of equal vectors, whatever their number, only the first k can be among the k best.
+            yield np.concatenate([order[starts[i] : min(starts[i] + k, starts[i + 1])] for i in ids])
 
-    def _exact(self, vector: Vectors, candidates: Sequence[int], k: int) -> Nearest:
-        positions = np.sort(np.asarray(candidates))
+    def _exact(self, vector: Vectors, candidates: Positions, k: int) -> Nearest:
+        positions = np.sort(candidates)
         scores = self.cosines(vector, positions)
         best = np.argsort(-scores, kind="stable")[:k]
         return Nearest(tuple(map(int, positions[best])), tuple(map(float, scores[best])))
 
-    def cosines(self, vector: Vectors, positions: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def cosines(self, vector: Vectors, positions: Sequence[int] | Positions) -> npt.NDArray[np.float64]:
         """Return the cosine of a vector `[d]` and each of the chunks at `positions`."""
         # FAISS rounds differently with the size of a batch; in double precision row by row equal vectors score equal.
         chosen = self.vectors[np.asarray(positions, dtype=np.int64)].astype(np.float64)
@@ -154,9 +158,19 @@ class Index:
     def _faiss(self) -> Any:  # noqa: ANN401 - faiss is not typed
         import faiss
 
+        order, starts = self._copies
+        first = order[starts[:-1]]
         index = faiss.IndexFlatIP(self.vectors.shape[1])
-        index.add(self.vectors)
+        index.add(self.vectors if len(first) == len(self.vectors) else self.vectors[first])
         return index
+
+    @cached_property
+    def _copies(self) -> tuple[Positions, Positions]:
+        """All positions, those of equal vectors together and in order, and where those of each vector start and end."""
+        seen: dict[bytes, int] = {}
+        vector_of = [seen.setdefault(hashlib.sha256(row).digest(), len(seen)) for row in self.vectors]
+        order = np.argsort(vector_of, kind="stable")
+        return order, np.searchsorted(np.sort(vector_of), np.arange(len(seen) + 1))
 
 
 def passage_text(chunk: Chunk) -> str:

@@ -1,15 +1,18 @@
 """The index: an update equals a fresh build, and damage on disk is noticed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import ArtefactError, DocumentError
 from hybrid.retrieval import CachedEmbedder, Chunker, Embedder, Index
+from hybrid.retrieval.embed import Vectors
 from hybrid.types import Chunk, Document
 
 WORDS = [f"{name}.csc.index.npy" for name in ("data", "indices", "indptr")] + ["params.index.json", "vocab.index.json"]
@@ -121,6 +124,44 @@ def test_second_build_from_the_cache(chunker: Chunker, embedder: Embedder, tmp_p
     assert_same(Index.build(SOME, chunker, second), index)
     assert first.computed > 0
     assert second.computed == 0
+
+
+def _of_vectors(chunker: Chunker, embedder: Embedder, vectors: Vectors) -> Index:
+    built = Index.build([Document(f"{number:04}", "text") for number in range(len(vectors))], chunker, embedder)
+    return Index(built.documents, built.chunks, vectors, built.bm25, built.meta)
+
+
+@given(rows=st.lists(st.integers(0, 5), min_size=1, max_size=120), k=st.integers(1, 30), seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nearest_are_those_of_a_sort_of_all_chunks(
+    rows: list[int], k: int, seed: int, chunker: Chunker, embedder: Embedder
+) -> None:
+    # Few vectors, so that many chunks tie; one is nearly another, within what float32 rounds.
+    rng = np.random.default_rng(seed)
+    some = rng.normal(size=(6, 8)).astype(np.float32)
+    some[1] = some[0] + np.float32(1e-7)
+    some /= np.linalg.norm(some, axis=1, keepdims=True)
+    index = _of_vectors(chunker, embedder, some[rows])
+    for asked, found in zip(some, index.nearest(some, k), strict=True):
+        scores = (index.vectors.astype(float) * asked.astype(float)).sum(axis=1)
+        best = np.argsort(-scores, kind="stable")[:k]
+        assert found == (tuple(best), tuple(scores[best]))
+
+
+def test_of_equal_chunks_few_are_scored(chunker: Chunker, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.eye(32, dtype=np.float32)[[7] * 900 + list(range(32))]
+    index = _of_vectors(chunker, embedder, vectors)
+    scored: list[int] = []
+    cosines = Index.cosines
+
+    def watched(self: Index, vector: Vectors, positions: Sequence[int]) -> npt.NDArray[np.float64]:
+        scored.append(len(positions))
+        return cosines(self, vector, positions)
+
+    monkeypatch.setattr(Index, "cosines", watched)
+    (found,) = index.nearest(vectors[:1], 5)
+    assert found == ((0, 1, 2, 3, 4), (1.0,) * 5)
+    assert scored[0] <= 5 + 31
 
 
 def test_save_and_load(chunker: Chunker, embedder: Embedder, tmp_path: Path) -> None:
