@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.errors import ModelError
+from hybrid.errors import ModelError, writing
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -293,7 +293,8 @@ class CachedEmbedder:
         handle, partial = tempfile.mkstemp(dir=self.folder, suffix=".partial")
         os.close(handle)
         try:
-            save_file({"keys": keys, "vectors": np.stack(list(block.values()))}, partial)
+            with writing(file):
+                save_file({"keys": keys, "vectors": np.stack(list(block.values()))}, partial)
             os.replace(partial, file)
         finally:
             Path(partial).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybrid.errors import ArtefactError
+from hybrid.errors import ArtefactError, writing
 from hybrid.retrieval.bm25 import Bm25
 from hybrid.retrieval.chunk import ChunkerSettings
 from hybrid.retrieval.embed import Vectors
@@ -45,7 +45,16 @@ class Stored(NamedTuple):
 
 
 def save_index(folder: Path, stored: Stored) -> None:
-    """Write the files of an index into `folder`, index.json last."""
+    """Write the files of an index into `folder`, index.json last.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    with writing(folder):
+        _save(folder, stored)
+
+
+def _save(folder: Path, stored: Stored) -> None:
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

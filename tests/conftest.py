@@ -48,6 +48,23 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def short_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Returns a context in which no file grows beyond some bytes: writes fail as they do on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
 @pytest.fixture(scope="session")
 def handbook() -> Path:
     """The example corpus: `docs/` and `questions.jsonl`."""

@@ -1,5 +1,6 @@
 """A project from documents to report with tiny models: stages, fingerprints, resume after SIGKILL, and the API."""
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors import SafetensorError
 
 import hybrid
 from hybrid.config import SMOLLM2
@@ -409,16 +409,11 @@ def test_a_damaged_report_is_named(finished_copy: Project) -> None:
 
 
 def test_an_export_that_fails_leaves_nothing(
-    finished_project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished_project: Project, short_files: Callable[[int], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
-    def fails(model: Path, tuned: Path, output: Path) -> None:
-        output.mkdir()
-        (output / "config.json").write_text("{}", encoding="utf-8")
-        raise SafetensorError("No space left on device")
-
-    monkeypatch.setattr("hybrid.tuning.export.merge", fails)
-    with pytest.raises(ArtefactError, match=r"cannot be written to .*model: No space left on device"):
+    with short_files(1 << 15), pytest.raises(OSError, match=r"File too large.*model") as raised:
         finished_project.export(tmp_path / "model")
+    assert raised.value.errno == errno.EFBIG
     assert list(tmp_path.iterdir()) == []
 
 

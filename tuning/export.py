@@ -6,6 +6,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from hybrid.errors import writing
 from hybrid.tuning.model import compute_dtype, load_tuned, save_tokenizer
 from hybrid.tuning.settings import DtypeName
 
@@ -25,10 +26,12 @@ def merge(model_path: Path | str, tuned: Path, output: Path, *, dtype: DtypeName
     Raises:
         ModelError: The base or the adapter cannot be loaded.
         ArtefactError: hybrid.json is damaged.
+        OSError: The disk is full, or the folder cannot be written.
     """
     cpu = torch.device("cpu")
     model = load_tuned(model_path, tuned, weights="resident", dtype="float32", device=cpu)
     merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
     nn.Module.to(merged, compute_dtype(dtype, cpu))
-    merged.save_pretrained(str(output))
-    save_tokenizer(model_path, output)
+    with writing(output):
+        merged.save_pretrained(str(output))
+        save_tokenizer(model_path, output)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from hybrid.errors import ConfigError, TrainingError
+from hybrid.errors import ConfigError, TrainingError, writing
 from hybrid.tuning import attention
 from hybrid.tuning import checkpoints as saved
 from hybrid.tuning.batch import TreeBatch, collate
@@ -153,8 +153,10 @@ class TreeTrainer(Trainer):
         self.progress.set_postfix(loss=f"{logs['loss']:.3f}")
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        super()._save_checkpoint(model, trial)
-        saved.mark_complete(Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}")
+        checkpoint = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
+        with writing(checkpoint):
+            super()._save_checkpoint(model, trial)
+            saved.mark_complete(checkpoint)
 
 
 def tune(
@@ -183,6 +185,7 @@ def tune(
     Raises:
         TrainingError: There is no example, one does not fit, the model is not supported, or the loss diverged.
         ModelError: The model cannot be loaded.
+        OSError: The disk is full, or a folder cannot be written.
     """
     trees = _trees(examples, settings)
     first = pack_rows(trees, max_tokens=settings.max_tokens, seed=seed)
@@ -205,8 +208,9 @@ def tune(
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         seconds = time.perf_counter() - started
-    _save(model, model_path, output, settings)
-    write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
+    with writing(output):
+        _save(model, model_path, output, settings)
+        write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return TuneResult(
         loss_first=losses[0],

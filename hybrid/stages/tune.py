@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from hybrid.answers import Target, render_target
 from hybrid.artefacts import fingerprint
 from hybrid.config import PromptConfig
-from hybrid.errors import ArtefactError
 from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
 from hybrid.stages import Counts
@@ -153,16 +152,11 @@ def _fitted(
 
 def export_model(project: Project, output: Path, arm: str) -> Path:
     """Merges an arm's adapter into its base and writes the model; the folder is there once it is whole."""
-    from safetensors import SafetensorError
-
     from hybrid.tuning.export import merge
 
     require_adapter(project, arm)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        try:
-            merge(project.model, project.path(f"tune/{arm}"), Path(folder) / "model")
-        except SafetensorError as error:
-            raise ArtefactError(f"the model cannot be written to {output}: {error}") from error
+        merge(project.model, project.path(f"tune/{arm}"), Path(folder) / "model")
         (Path(folder) / "model").rename(output)
     return output

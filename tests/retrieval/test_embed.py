@@ -2,7 +2,8 @@
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,14 @@ def test_failed_write_leaves_the_old_cache(embedder: Embedder, tmp_path: Path, m
     with pytest.raises(OSError, match="No space"):
         cache.embed_passages(["b"])
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
+
+
+def test_a_full_disk_is_told_as_one(
+    embedder: Embedder, tmp_path: Path, short_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with short_files(16), pytest.raises(OSError, match=r"File too large: .*-000000\.safetensors"):
+        CachedEmbedder(embedder, tmp_path).embed_passages(["a"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_empty_text_is_refused(embedder: Embedder, tmp_path: Path) -> None:

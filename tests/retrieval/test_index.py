@@ -1,7 +1,8 @@
 """The index: an update equals a fresh build, and damage on disk is noticed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_build(chunker: Chunker, embedder: Embedder) -> None:
     with pytest.raises(KeyError, match="no chunk 'x'"):
         index.chunk("x")
     assert_same(index, Index.build(SOME[::-1], chunker, embedder))
+
+
+def test_a_full_disk_is_told_as_one(
+    chunker: Chunker,
+    embedder: Embedder,
+    tmp_path: Path,
+    short_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    index = Index.build(SOME, chunker, embedder)
+    with short_files(64), pytest.raises(OSError, match=f"File too large: '{tmp_path}/index"):
+        index.save(tmp_path / "index")
 
 
 def test_the_title_is_embedded(chunker: Chunker, embedder: Embedder) -> None:

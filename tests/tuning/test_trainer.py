@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,24 @@ trainer.tune({make_examples()!r},
     assert resumed.tokens < whole.tokens  # it did continue
     assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
     assert_equal_adapters(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(("size", "missing"), [(1 << 13, "adapter_model.safetensors"), (1 << 16, "scheduler.pt")])
+def test_a_full_disk_is_told_as_one(
+    model_folder: ModelFolder,
+    make_examples: MakeExamples,
+    tmp_path: Path,
+    short_files: Callable[[int], AbstractContextManager[None]],
+    size: int,
+    missing: str,
+) -> None:
+    base = model_folder("llama")
+    with short_files(size), pytest.raises(OSError, match=r"File too large: .*checkpoint-4") as raised:
+        fit(base, make_examples(), tmp_path, save_steps=4)
+    assert raised.value.errno == errno.EFBIG
+    written = {path.name for path in (tmp_path / "run-checkpoints" / "checkpoint-4").iterdir()}
+    assert "README.md" in written
+    assert not {missing, "complete"} & written
 
 
 def test_checkpoints_of_another_run_are_discarded(tmp_path: Path) -> None:
