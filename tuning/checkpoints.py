@@ -1,13 +1,16 @@
 """Which checkpoints a run may continue from.
 
 A checkpoint counts once its marker file exists, which is written last: a killed process leaves a folder without it. The
-marker holds the sizes of the files, which must be on the disk by then: a machine that lost its power may leave them cut
-off. A plan file says which run the checkpoints belong to, so that another run starts afresh.
+marker holds the SHA-256 of the files, which must be on the disk by then: a machine that lost its power may leave them
+cut off, and a disk may lose bits, with which training would go on unnoticed. A plan file says which run the checkpoints
+belong to, so that another run starts afresh.
 """
 
+import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 _MARKER = "complete"
@@ -16,15 +19,15 @@ _PLAN = "plan.sha256"
 
 def mark_complete(checkpoint: Path) -> None:
     """Declares a checkpoint complete."""
-    sizes = _sizes(checkpoint)
-    for name in sizes:
+    digests = _digests(checkpoint)
+    for name in digests:
         with (checkpoint / name).open("rb") as file:
             os.fsync(file.fileno())
-    (checkpoint / _MARKER).write_text(json.dumps(sizes), encoding="utf-8")
+    _write(checkpoint / _MARKER, json.dumps(digests))
 
 
 def prepare(folder: Path, plan: str) -> Path | None:
-    """Deletes what cannot be continued and returns the last complete checkpoint of the same plan, if there is one.
+    """Deletes what cannot be continued and returns the last whole checkpoint of the same plan, if there is one.
 
     Args:
         folder: Where the run keeps its checkpoints; made if missing.
@@ -32,27 +35,50 @@ def prepare(folder: Path, plan: str) -> Path | None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _PLAN
-    same = file.exists() and file.read_text(encoding="ascii") == plan
-    complete: list[Path] = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if same and _is_complete(checkpoint):
-            complete.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    file.write_text(plan, encoding="ascii")
-    return max(complete, key=_step, default=None)
+    same = file.exists() and file.read_bytes() == plan.encode()
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        if same and _is_whole(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    if not same:  # or a full disk would cost the checkpoints of a run that goes on
+        _write(file, plan)
+    return None
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        return bool(json.loads((checkpoint / _MARKER).read_text(encoding="utf-8")) == _sizes(checkpoint))
-    except (OSError, ValueError):
+def _is_whole(checkpoint: Path) -> bool:
+    marker = checkpoint / _MARKER
+    if not marker.exists():
         return False
+    try:
+        whole = bool(json.loads(marker.read_text(encoding="utf-8")) == _digests(checkpoint))
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        sys.stderr.write(f"{checkpoint} is damaged and deleted; training goes on from before it\n")
+    return whole
 
 
-def _sizes(checkpoint: Path) -> dict[str, int]:
+def _digests(checkpoint: Path) -> dict[str, str]:
     files = (file for file in checkpoint.rglob("*") if file.is_file() and file.name != _MARKER)
-    return {file.relative_to(checkpoint).as_posix(): file.stat().st_size for file in files}
+    return {file.relative_to(checkpoint).as_posix(): _digest(file) for file in files}
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file so that it is found as it was or whole, whatever happens meanwhile."""
+    new = file.with_name(f".{file.name}.new")
+    with new.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(new, file)
 
 
 def _step(checkpoint: Path) -> int:

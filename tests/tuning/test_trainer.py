@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, TrainerState
 
 from hybrid.errors import ConfigError, TrainingError
-from hybrid.tuning import checkpoints
 from hybrid.tuning.batch import TreeBatch
 from hybrid.tuning.loss import row_loss
 from hybrid.tuning.model import load_tuned
@@ -208,30 +207,31 @@ import os, signal, sys
 from hybrid.tuning import trainer
 save = trainer.TreeTrainer._save_checkpoint
 def save_and_die(self, model, trial):
-    if self.state.global_step == 8:
+    last = self.state.global_step == 8
+    if last and sys.argv[1] == "before":
         trainer.Trainer._save_checkpoint(self, model, trial)  # written, but not yet declared complete
+    else:
+        save(self, model, trial)
+    if last:
         os.kill(os.getpid(), signal.SIGKILL)
-    save(self, model, trial)
 trainer.TreeTrainer._save_checkpoint = save_and_die
 """
 
 
-def test_a_killed_run_continues_to_the_same_adapter(
-    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
-) -> None:
-    whole = fit(model_folder("llama"), make_examples(), tmp_path, "whole", save_steps=4)
+def killed_at_a_checkpoint(folder: Path, examples: list[Example], tmp_path: Path, when: str) -> None:
+    """Has `fit(folder, examples, tmp_path, "cut", save_steps=4)` die before or after its second checkpoint counts."""
     code = f"""{KILLED}
 import torch
 from pathlib import Path
 from hybrid.tuning.settings import TuneSettings
 from hybrid.tuning.tree import Example
 torch.set_num_threads(1)
-trainer.tune({make_examples()!r},
-    model_path=Path({str(model_folder("llama"))!r}), output=Path({str(tmp_path / "cut")!r}),
+trainer.tune({examples!r},
+    model_path=Path({str(folder)!r}), output=Path({str(tmp_path / "cut")!r}),
     settings=TuneSettings(method="lora", max_tokens=40, trees_per_step=1, min_shared_tokens=4, learning_rate=1e-2,
     epochs=4, rank=4, dtype="float32", save_steps=4), seed=5, checkpoints=Path({str(tmp_path / "cut-checkpoints")!r}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "cut").exists()
@@ -239,10 +239,36 @@ trainer.tune({make_examples()!r},
         "checkpoint-4",
         "checkpoint-8",
     }
+
+
+def test_a_killed_run_continues_to_the_same_adapter(
+    model_folder: ModelFolder, make_examples: MakeExamples, tmp_path: Path
+) -> None:
+    whole = fit(model_folder("llama"), make_examples(), tmp_path, "whole", save_steps=4)
+    killed_at_a_checkpoint(model_folder("llama"), make_examples(), tmp_path, "before")
     resumed = fit(model_folder("llama"), make_examples(), tmp_path, "cut", save_steps=4)
     assert resumed.steps == whole.steps == 12
     assert resumed.tokens < whole.tokens  # it did continue
     assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
+    assert_equal_adapters(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json"])
+def test_a_checkpoint_with_a_wrong_bit_is_not_continued(
+    model_folder: ModelFolder,
+    make_examples: MakeExamples,
+    tmp_path: Path,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit(model_folder("llama"), make_examples(), tmp_path, "whole", save_steps=4)
+    killed_at_a_checkpoint(model_folder("llama"), make_examples(), tmp_path, "after")
+    file = tmp_path / "cut-checkpoints" / "checkpoint-8" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+    fit(model_folder("llama"), make_examples(), tmp_path, "cut", save_steps=4)
+    assert "checkpoint-8 is damaged" in capsys.readouterr().err
     assert_equal_adapters(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -262,32 +288,6 @@ def test_a_full_disk_is_told_as_one(
     written = {path.name for path in (tmp_path / "run-checkpoints" / "checkpoint-4").iterdir()}
     assert "README.md" in written
     assert not {missing, "complete"} & written
-
-
-def test_checkpoints_of_another_run_are_discarded(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    assert checkpoints.prepare(folder, "a") is None
-    for step in (9, 10, 11):
-        (folder / f"checkpoint-{step}").mkdir()
-    for step in (9, 10):
-        checkpoints.mark_complete(folder / f"checkpoint-{step}")
-    assert checkpoints.prepare(folder, "a") == folder / "checkpoint-10"
-    assert not (folder / "checkpoint-11").exists()
-    assert checkpoints.prepare(folder, "b") is None
-    assert not list(folder.glob("checkpoint-*"))
-
-
-def test_a_checkpoint_that_was_cut_off_is_not_continued(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    assert checkpoints.prepare(folder, "a") is None
-    for step in (1, 2, 3):
-        (folder / f"checkpoint-{step}").mkdir()
-        (folder / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"x" * 100)
-        checkpoints.mark_complete(folder / f"checkpoint-{step}")
-    os.truncate(folder / "checkpoint-3" / "optimizer.pt", 99)
-    (folder / "checkpoint-2" / "complete").write_bytes(b"")
-    assert checkpoints.prepare(folder, "a") == folder / "checkpoint-1"
-    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_stdout_stays_empty(
