@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import hybrid
+from hybrid.artefacts import read_manifest
 from hybrid.config import SMOLLM2
 from hybrid.errors import ArtefactError, ConfigError, DocumentError, LockedError, QuestionError, TrainingError
 from hybrid.pairs.formats.export import read_pairs
@@ -117,6 +118,17 @@ def test_the_report_is_whole(finished_project: Project) -> None:
     # They share the retriever; the rag prompt that was chosen may show fewer chunks.
     assert by_name["rag"]["recall_at_k"] <= by_name["hybrid"]["recall_at_k"]
     assert report.verdict
+
+
+def test_the_report_tells_how_long_all_runs_of_a_training_took(finished_copy: Project) -> None:
+    file = finished_copy.path("tune/tuned") / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    assert 0 < manifest["training_seconds"] <= manifest["seconds"] + 0.1
+    file.write_text(json.dumps(manifest | {"training_seconds": 5000.0}), encoding="utf-8")
+    finished_copy.compare(force=True)
+    data = finished_copy.report().data
+    assert data["facts"]["Training, tuned"].startswith("5000 s, ")
+    assert {cost["arm"]: cost["training_seconds"] for cost in data["costs"]}["tuned"] == 5000
 
 
 def test_adapters_differ_from_each_other_and_learnt(finished_project: Project) -> None:
@@ -562,6 +574,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_artefacts(
         for name in ours:
             # Some processors round differently from process to process; a step lost or done twice changes 1e-2.
             torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-4)
+        ours, theirs = (read_manifest(p.path(f"tune/{arm}")) or {} for p in (toy_project, finished_project))
+        for name in ("steps", "tokens", "answer_tokens"):
+            assert ours[name] == theirs[name]
     assert _texts(toy_project) == _texts(finished_project)
     assert not any((toy_project.store / "work").rglob("*.jsonl"))
 

@@ -12,13 +12,33 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 _MARKER = "complete"
 _PLAN = "plan.sha256"
+_SPENT = "spent.json"
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Declares a checkpoint complete."""
+class Spent(NamedTuple):
+    """What a training has taken so far.
+
+    Attributes:
+        seconds: Wall time of its loop; what an interruption has cost, back to the checkpoint before it, is left out.
+        tokens: Tokens computed in that time, shared ones counted once.
+        answer_tokens: Of these, the tokens that carry the loss.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    answer_tokens: int = 0
+
+
+NOTHING = Spent()
+
+
+def mark_complete(checkpoint: Path, spent: Spent) -> None:
+    """Declares a checkpoint complete, with what the training up to it has taken."""
+    _write(checkpoint / _SPENT, json.dumps(spent._asdict()))
     digests = _digests(checkpoint)
     for name in digests:
         with (checkpoint / name).open("rb") as file:
@@ -43,6 +63,11 @@ def prepare(folder: Path, plan: str) -> Path | None:
     if not same:  # or a full disk would cost the checkpoints of a run that goes on
         _write(file, plan)
     return None
+
+
+def spent_until(checkpoint: Path | None) -> Spent:
+    """Returns what the training up to a checkpoint has taken; nothing where there is none."""
+    return Spent(**json.loads((checkpoint / _SPENT).read_text(encoding="utf-8"))) if checkpoint else NOTHING
 
 
 def _is_whole(checkpoint: Path) -> bool:

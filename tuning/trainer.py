@@ -58,7 +58,7 @@ class TuneResult:
         loss_first: Mean loss per answer token of the first optimiser step.
         loss_last: The same of the last step.
         steps: Optimiser steps of the whole run, including those before it was resumed.
-        seconds: Wall time of this call's training loop.
+        seconds: Wall time of the training loop, with that of earlier calls which this one continued.
         tokens: Tokens computed in that time, shared ones counted once.
         answer_tokens: Of these, the tokens that carry the loss.
         stats: What sharing saves.
@@ -96,18 +96,24 @@ class TreeTrainer(Trainer):
         arguments: TrainingArguments,
         rows: Sequence[Row],
         backend: AttentionBackend = "auto",
+        before: saved.Spent = saved.NOTHING,
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=_Rows(rows), data_collator=_collate_one)
         self.remove_callback(PrinterCallback)  # prints to stdout, which belongs to the caller
         self.progress = tqdm(desc="tune", unit="step", file=sys.stderr, disable=None)
         self.backend = backend
-        self.tokens = 0
-        self.answer_tokens = 0
+        self.started = time.perf_counter() - before.seconds
+        self.tokens, self.answer_tokens = before.tokens, before.answer_tokens
         # The gradient of a mean over many tokens is too small for float16: there it is that of about their sum until it
         # reaches the trained parameters, which are float32.
         self.scales, self.scale = causal_lm(model).dtype is torch.float16, 1.0
         for parameter in (p for p in model.parameters() if self.scales and p.requires_grad):
             parameter.register_hook(lambda gradient: gradient / self.scale)
+
+    @property
+    def spent(self) -> saved.Spent:
+        """What training has taken, before it was interrupted and since."""
+        return saved.Spent(time.perf_counter() - self.started, self.tokens, self.answer_tokens)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -156,7 +162,7 @@ class TreeTrainer(Trainer):
         checkpoint = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
         with writing(checkpoint):
             super()._save_checkpoint(model, trial)
-            saved.mark_complete(checkpoint)
+            saved.mark_complete(checkpoint, self.spent)
 
 
 def tune(
@@ -203,11 +209,10 @@ def tune(
         kernels = stack.enter_context(_checked_paths(model, trees, chosen))
         arguments = training_arguments(replace(settings, epochs=1.0), seed, checkpoints, len(first), len(trees))
         arguments.train_sampling_strategy = "sequential"  # the rows of all epochs lie behind each other, shuffled
-        trainer = _trainer(model, arguments, rows, settings.attention)
+        trainer = _trainer(model, arguments, rows, settings.attention, saved.spent_until(last))
         stack.callback(trainer.progress.close)
-        started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        seconds = time.perf_counter() - started
+        spent = trainer.spent
     with writing(output):
         _save(model, model_path, output, settings)
         write_record(output, TunedRecord(settings.method, weights, dtype_name(dtype), dict(notes or {})))
@@ -216,9 +221,7 @@ def tune(
         loss_first=losses[0],
         loss_last=losses[-1],
         steps=trainer.state.global_step,
-        seconds=seconds,
-        tokens=trainer.tokens,
-        answer_tokens=trainer.answer_tokens,
+        **spent._asdict(),
         stats=tree_stats(trees),
         peak_memory_mb=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_memory_mb(),
         kernels={**kernels, "checkpointing": str(choice), "optimizer": _OPTIMIZERS[settings.optimizer]},
@@ -364,10 +367,14 @@ def _collate_one(rows: list[Row]) -> dict[str, Any]:
 
 
 def _trainer(
-    model: PreTrainedModel | PeftModel, arguments: TrainingArguments, rows: Sequence[Row], backend: AttentionBackend
+    model: PreTrainedModel | PeftModel,
+    arguments: TrainingArguments,
+    rows: Sequence[Row],
+    backend: AttentionBackend,
+    before: saved.Spent,
 ) -> TreeTrainer:
     try:
-        return TreeTrainer(model, arguments, rows, backend)
+        return TreeTrainer(model, arguments, rows, backend, before)
     except (ValueError, RuntimeError, ImportError) as error:
         if arguments.report_to:
             raise ConfigError(f"tune.loggers {arguments.report_to} cannot be used: {error}") from error

@@ -18,6 +18,7 @@ from hybrid.replies import Answers, answer_once
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages.probes import LogProbs, Weights, gold_log_probs, weights_of
+from hybrid.stages.tune import training_seconds
 from hybrid.types import Chunk, Hit, Question
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def answer(
         arm.name,
         replies,
         memory_mb=memory,
-        training_seconds=trained["seconds"] if trained else None,
+        training_seconds=training_seconds(trained) if trained else None,
         price_hour=project.config.compare.price_hour,
         endpoint=arm.other if arm.other and arm.outside else None,
     )

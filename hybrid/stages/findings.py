@@ -15,6 +15,7 @@ from hybrid.config import Config
 from hybrid.eval.comparison import ArmRun, Comparison
 from hybrid.eval.nearness import nearness
 from hybrid.retrieval.index import Index
+from hybrid.stages.tune import training_seconds
 from hybrid.types import Question
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def report_facts(project: Project, index: Index, questions: Sequence[Question]) 
         manifest = read_manifest(project.path(f"tune/{adapter}"))
         if manifest and f"tune/{adapter}" in project.stage_names:
             facts[f"Training, {adapter}"] = (
-                f"{manifest['seconds']:.0f} s, {manifest['steps']} steps, method {config.tune.method}"
+                f"{training_seconds(manifest):.0f} s, {manifest['steps']} steps, method {config.tune.method}"
             )
     return facts
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrid.answers import Target, render_target
 from hybrid.artefacts import fingerprint
@@ -61,13 +61,20 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
         notes={"arm": arm, "model": project.config.model},
     )
     without = {} if project.config.prompt.answers == "short" else {"answers without support": rendered.unsupported}
+    counts = asdict(result)
+    counts["training_seconds"] = counts.pop("seconds")  # those of a stage are the time of its last run alone
     return {
         "pairs": len(rendered.examples),
         "contexts shortened": rendered.shortened,
         **without,
-        **asdict(result),
+        **counts,
         "material": training_material(project),
     }
+
+
+def training_seconds(manifest: Mapping[str, Any]) -> float:
+    """Time that the training of an adapter has taken, over all its runs; manifests of before know the last alone."""
+    return float(manifest.get("training_seconds", manifest["seconds"]))
 
 
 def training_material(project: Project) -> str:

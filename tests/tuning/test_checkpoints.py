@@ -19,7 +19,7 @@ def _save(folder: Path, *steps: int) -> None:
             file = folder / f"checkpoint-{step}" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(bytes([step] * 100))
-        checkpoints.mark_complete(folder / f"checkpoint-{step}")
+        checkpoints.mark_complete(folder / f"checkpoint-{step}", checkpoints.Spent(float(step), step * 10, step))
 
 
 def test_checkpoints_of_another_run_are_discarded(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_checkpoint_that_was_cut_off_is_not_continued(tmp_path: Path) -> None:
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-1"]
 
 
-@pytest.mark.parametrize("name", [*FILES, "complete"])
+@pytest.mark.parametrize("name", [*FILES, "spent.json", "complete"])
 def test_a_checkpoint_with_a_wrong_bit_is_dropped_for_the_one_before(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,7 +51,7 @@ def test_a_checkpoint_with_a_wrong_bit_is_dropped_for_the_one_before(
     _save(tmp_path, 9, 10)
     file = tmp_path / "checkpoint-10" / name
     content = bytearray(file.read_bytes())
-    content[50] ^= 4
+    content[-50] ^= 4
     file.write_bytes(content)
     assert checkpoints.prepare(tmp_path, "a") == tmp_path / "checkpoint-9"
     assert not (tmp_path / "checkpoint-10").exists()
@@ -86,3 +86,9 @@ def test_a_plan_that_is_no_text_is_that_of_another_run(tmp_path: Path) -> None:
     assert checkpoints.prepare(tmp_path, "a") is None
     _save(tmp_path, 1)
     assert checkpoints.prepare(tmp_path, "a") == tmp_path / "checkpoint-1"
+
+
+def test_what_training_has_taken_is_kept_with_the_checkpoint(tmp_path: Path) -> None:
+    _save(tmp_path, 4)
+    assert checkpoints.spent_until(tmp_path / "checkpoint-4") == (4.0, 40, 4)
+    assert checkpoints.spent_until(None) == (0.0, 0, 0)

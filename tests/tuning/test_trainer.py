@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, TrainerState
 
 from hybrid.errors import ConfigError, TrainingError
+from hybrid.tuning import checkpoints
 from hybrid.tuning.batch import TreeBatch
 from hybrid.tuning.loss import row_loss
 from hybrid.tuning.model import load_tuned
@@ -246,9 +247,14 @@ def test_a_killed_run_continues_to_the_same_adapter(
 ) -> None:
     whole = fit(model_folder("llama"), make_examples(), tmp_path, "whole", save_steps=4)
     killed_at_a_checkpoint(model_folder("llama"), make_examples(), tmp_path, "before")
+    kept = tmp_path / "cut-checkpoints" / "checkpoint-4"
+    spent = checkpoints.spent_until(kept)
+    assert 0 < spent.tokens < whole.tokens
+    checkpoints.mark_complete(kept, spent._replace(seconds=1000.0))
     resumed = fit(model_folder("llama"), make_examples(), tmp_path, "cut", save_steps=4)
     assert resumed.steps == whole.steps == 12
-    assert resumed.tokens < whole.tokens  # it did continue
+    assert resumed.seconds > 1000 > whole.seconds  # it did continue
+    assert (resumed.tokens, resumed.answer_tokens) == (whole.tokens, whole.answer_tokens)
     assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
     assert_equal_adapters(tmp_path / "whole", tmp_path / "cut")
 
