@@ -1,9 +1,10 @@
 """The HTTP server: `POST /v1/chat/completions`, `GET /v1/models`, `GET /health` and the chat page at `GET /`.
 
 Questions are answered one at a time and each on its own: the last user message is the question, messages before it and
-sampling parameters are not used. The server has no passwords, so it binds to this machine alone unless told otherwise;
-a web page of another origin, or a name that was made to point here, is refused. Bound to all addresses of the machine
-it answers to any name, as it cannot know its own.
+sampling parameters are not used. Those of clients that have hung up by then are dropped, and beyond 64 that wait, more
+are turned away. The server has no passwords, so it binds to this machine alone unless told otherwise; a web page of
+another origin, or a name that was made to point here, is refused. Bound to all addresses of the machine it answers to
+any name, as it cannot know its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from hybrid.errors import ConfigError, HybridError, QuestionError
 from hybrid.server.local import LocalHandler, LocalServer, bound
 from hybrid.server.messages import Answering, chunks, completion, error_body, parse_request
 
+MAX_WAITING = 64
+
 
 class Server(LocalServer):
     """Serves one assistant; made by `make_server`. A thread per connection, one generation at a time."""
@@ -26,6 +29,7 @@ class Server(LocalServer):
     def __init__(self, assistant: Answering, host: str, port: int) -> None:
         self.assistant = assistant
         self.generating = threading.Lock()
+        self.places = threading.BoundedSemaphore(1 + MAX_WAITING)
         self.page = files("hybrid.server").joinpath("page.html").read_bytes()
         super().__init__(host, port, _Handler)
 
@@ -65,8 +69,17 @@ class _Handler(LocalHandler):
         served = self.server.assistant.arm
         if request.model not in (None, served):
             return self.send_error(HTTPStatus.NOT_FOUND, f"model {request.model!r} is not served here; {served!r} is")
-        with self.server.generating:
-            self._stream(request.question) if request.stream else self._answer(request.question)
+        if not self.server.places.acquire(blocking=False):
+            return self.send_error(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"{MAX_WAITING} questions wait already, and one is answered at a time; ask again later",
+            )
+        try:
+            with self.server.generating:
+                if not self.client_has_gone():
+                    self._stream(request.question) if request.stream else self._answer(request.question)
+        finally:
+            self.server.places.release()
 
     def _answer(self, question: str) -> None:
         try:

@@ -87,6 +87,18 @@ class LocalHandler(BaseHTTPRequestHandler):
             return None
         return self.rfile.read(int(length))
 
+    def client_has_gone(self) -> bool:
+        """True if the client has closed its connection: nobody reads what would be sent."""
+        self.connection.settimeout(0)
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False  # it says nothing, and waits
+        except OSError:
+            return True
+        finally:
+            self.connection.settimeout(self.timeout)
+
     def is_refused(self) -> bool:
         """Sends an error to a request that is not for this server, or not for a known path and method."""
         origin = self.headers.get("Origin")

@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import pytest
 from hybrid.assistant import AnswerStream
 from hybrid.errors import ArtefactError, ConfigError
 from hybrid.server import Server, make_server
+from hybrid.server.app import MAX_WAITING
 from hybrid.server.messages import MAX_QUESTION, ChatRequest, is_own_host, parse_request
 from hybrid.types import Answer, Citation
 
@@ -282,6 +283,78 @@ def test_a_client_that_leaves_does_not_block_the_next(server: Server, capsys: py
         raw.recv(10)
     assert _chat(server, "next").status == 200
     assert "Traceback" not in capsys.readouterr().err
+
+
+class HeldAssistant(EchoAssistant):
+    """Answers no question before it is let go, and notes which ones it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.asked: list[str] = []
+
+    def ask(self, question: str) -> Answer:
+        self.asked.append(question)
+        assert self.go.wait(30)
+        return super().ask(question)
+
+
+@pytest.fixture
+def held() -> Iterator[Server]:
+    with make_server(HeldAssistant(), port=0) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield running
+        running.assistant.go.set()  # type: ignore[attr-defined]
+        running.shutdown()
+        thread.join()
+
+
+def _post(server: Server, question: str) -> socket.socket:
+    """A client that has asked, and has not read the answer."""
+    body = json.dumps({"messages": [{"role": "user", "content": question}]})
+    client = socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
+    client.sendall(f"POST {CHAT} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    return client
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_no_answer_is_computed_for_a_client_that_has_gone(held: Server) -> None:
+    assistant = held.assistant
+    assert isinstance(assistant, HeldAssistant)
+    with _post(held, "first") as first:
+        _wait_until(lambda: assistant.asked == ["first"])
+        for number in range(5):
+            _post(held, f"gone {number}").close()
+        with _post(held, "last") as last:
+            _wait_until(lambda: held.places._value == MAX_WAITING - 6)
+            assistant.go.set()
+            assert b"You asked: first" in first.makefile("rb").read()
+            assert b"You asked: last" in last.makefile("rb").read()
+    _wait_until(lambda: held.places._value == MAX_WAITING + 1)
+    assert sorted(assistant.asked) == ["first", "last"]
+
+
+def test_a_full_queue_turns_questions_away_and_takes_more_once_it_is_empty(held: Server) -> None:
+    assistant = held.assistant
+    assert isinstance(assistant, HeldAssistant)
+    clients = [_post(held, str(number)) for number in range(MAX_WAITING + 1)]
+    _wait_until(lambda: held.places._value == 0)
+    refused = _chat(held, "one too many")
+    assert refused.status == 503
+    assert "64 questions wait already" in refused.json()["error"]["message"]
+    assert _send(held, "GET", "/health").status == 200
+    assistant.go.set()
+    for client in clients:
+        assert b"You asked: " in client.makefile("rb").read()
+        client.close()
+    assert _chat(held, "again").status == 200
 
 
 def test_binding_to_a_port_in_use_is_a_mistake_in_words(server: Server) -> None:
