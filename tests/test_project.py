@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 import hybrid
 from hybrid.artefacts import read_manifest
@@ -427,6 +428,39 @@ def test_an_export_that_fails_leaves_nothing(
         finished_project.export(tmp_path / "model")
     assert raised.value.errno == errno.EFBIG
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED_EXPORT = """
+import os, signal, sys
+import hybrid, hybrid.tuning.export as export
+merge = export.merge
+def merge_and_die(*arguments):
+    merge(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+export.merge = merge_and_die
+hybrid.Project.open(sys.argv[1]).export(sys.argv[2])
+"""
+
+
+def test_exports_that_were_killed_leave_nothing_once_one_is_done(finished_project: Project, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_EXPORT, str(finished_project.folder), str(tmp_path / "model")]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert {path.name for path in tmp_path.iterdir()} == {".model.lock", ".model.partial"}
+    (tmp_path / ".model.partial" / "stale.json").write_text("{}", encoding="utf-8")
+    folder = finished_project.export(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert not (folder / "stale.json").exists()
+
+
+def test_two_exports_to_one_folder_are_kept_apart(finished_project: Project, tmp_path: Path) -> None:
+    with (
+        FileLock(str(tmp_path / ".model.lock")),
+        pytest.raises(LockedError, match=r"another command exports to .*model; wait"),
+    ):
+        finished_project.export(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_link_to_the_documents_stays_one(tmp_path: Path) -> None:
