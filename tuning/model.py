@@ -21,6 +21,7 @@ from hybrid.tuning.lora import unpacker
 from hybrid.tuning.settings import DtypeName, Method, Weights
 
 RECORD = "hybrid.json"
+_TRAIN_AGAIN = "run: hybrid tune --force"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -212,14 +213,21 @@ def load_tuned(
     method, computed = record.method, compute_dtype(dtype, device)
     source = tuned if method == "full" else path
     trained_in = None if record.dtype == "auto" else _DTYPES[record.dtype]
-    model = load_base(source, method=method, weights=weights, dtype=computed, device=device, rounded_in=trained_in)
+    try:
+        model = load_base(source, method=method, weights=weights, dtype=computed, device=device, rounded_in=trained_in)
+    except ModelError as error:
+        if source is not tuned:
+            raise
+        raise ModelError(f"{error}; if it is damaged, {_TRAIN_AGAIN}") from error
     if method != "full":
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers is about to drop
                 model = PeftModel.from_pretrained(model, str(tuned), is_trainable=False)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"cannot load the adapter in {tuned}: {error}") from error
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise ModelError(
+                f"cannot load the adapter in {tuned}: {error}; if it is damaged, {_TRAIN_AGAIN}"
+            ) from error
     model.requires_grad_(False)
     return model.eval()  # type: ignore[no-untyped-call]
 
@@ -245,16 +253,18 @@ def read_record(folder: Path) -> TunedRecord:
     if not file.exists():
         if (folder / "adapter_config.json").exists():
             return TunedRecord("lora", "resident", "auto", {})
-        raise ArtefactError(f"{folder} holds no tuned model: neither {RECORD} nor adapter_config.json is there")
+        raise ArtefactError(
+            f"{folder} holds no tuned model: neither {RECORD} nor adapter_config.json is there; {_TRAIN_AGAIN}"
+        )
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         record = TunedRecord(values["method"], values["weights"], values["dtype"], values["notes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{file} is damaged: {error!r}") from error
+        raise ArtefactError(f"{file} is damaged: {error!r}; {_TRAIN_AGAIN}") from error
     if record.dtype not in get_args(DtypeName):
-        raise ArtefactError(f"{file} names the unknown dtype {record.dtype!r}")
+        raise ArtefactError(f"{file} names the unknown dtype {record.dtype!r}; {_TRAIN_AGAIN}")
     if record.method not in get_args(Method):
-        raise ArtefactError(f"{file} names the unknown method {record.method!r}")
+        raise ArtefactError(f"{file} names the unknown method {record.method!r}; {_TRAIN_AGAIN}")
     return record
 
 

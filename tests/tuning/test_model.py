@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from hybrid.errors import ArtefactError, ModelError
 from hybrid.tuning.fast_paths import fast_paths
-from hybrid.tuning.lora import base_weight
+from hybrid.tuning.lora import attach_adapter, base_weight
 from hybrid.tuning.loss import check_parity, separate_gradients, shared_gradients
 from hybrid.tuning.model import TunedRecord, compute_dtype, load_base, load_tuned, read_record, write_record
 from hybrid.tuning.settings import TuneSettings
@@ -74,13 +74,52 @@ def test_records_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "{}", '{"method": "x", "weights": "", "dtype": "", "notes": {}}'])
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "hybrid.json").write_text(text)
-    with pytest.raises(ArtefactError, match=r"hybrid\.json"):
+    with pytest.raises(ArtefactError, match=r"hybrid\.json .*; run: hybrid tune --force"):
         read_record(tmp_path)
 
 
 def test_an_empty_folder_is_no_tuned_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="holds no tuned model"):
+    with pytest.raises(ArtefactError, match=r"holds no tuned model: .* run: hybrid tune --force"):
         load_tuned(tmp_path, tmp_path, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("adapter_model.safetensors", lambda content: content[: len(content) // 2]),
+        ("adapter_model.safetensors", lambda _: b""),
+        ("adapter_config.json", lambda content: content[: len(content) // 2]),
+        ("adapter_config.json", lambda content: content.replace(b"peft_type", b"pefu_type")),
+        ("adapter_config.json", lambda _: b"[]"),
+    ],
+)
+def test_a_damaged_adapter_is_told_with_a_way_out(
+    model_folder: Callable[[str], Path], tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    base = load_base(model_folder("llama"), method="lora", device=CPU)
+    attach_adapter(base, TuneSettings(method="lora", rank=2)).save_pretrained(str(tmp_path))
+    load_tuned(model_folder("llama"), tmp_path, device=CPU)
+    (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
+    with pytest.raises(
+        ModelError, match=f"the adapter in {tmp_path}: (?s:.*); if it is damaged, run: hybrid tune --force"
+    ):
+        load_tuned(model_folder("llama"), tmp_path, device=CPU)
+
+
+def test_a_damaged_tuned_model_is_told_with_a_way_out(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(model_folder("llama"), tmp_path / "tuned")
+    write_record(tmp_path / "tuned", TunedRecord("full", "resident", "float32", {}))
+    (tmp_path / "tuned" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"the model in .*tuned: .*; if it is damaged, run: hybrid tune --force"):
+        load_tuned(model_folder("llama"), tmp_path / "tuned", device=CPU)
+    with pytest.raises(ModelError) as raised:
+        load_tuned(tmp_path / "tuned" / "gone", _plain_adapter(tmp_path), device=CPU)
+    assert "hybrid tune" not in str(raised.value), "it is the base that is missing"
+
+
+def _plain_adapter(folder: Path) -> Path:
+    (folder / "adapter_config.json").write_text("{}")
+    return folder
 
 
 def test_dtypes_by_name() -> None:
