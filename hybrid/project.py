@@ -27,14 +27,15 @@ from hybrid.models import resolve_model
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.review.marks import FILE, Verdict
 from hybrid.stages.compare import check_keys
+from hybrid.stages.export import export_gguf, export_model
 from hybrid.stages.inputs import stage_inputs
 from hybrid.stages.pairs import affected, export_examples, mark_pairs, read_parts
 from hybrid.stages.run import StageResult, failed_answers, run_stage
 from hybrid.stages.serve import load_assistant
-from hybrid.stages.tune import export_model
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
+    from hybrid.tuning.gguf_file import GgufWeights
     from hybrid.types import Pair
 
 CONFIG = "hybrid.yaml"
@@ -320,14 +321,20 @@ class Project:
             raise ConfigError(f"unknown arm {arm!r}; known are {', '.join(ARMS)}")
         return load_assistant(self, ARMS[arm])
 
-    def export(self, output: str | Path, arm: str = "hybrid") -> Path:
+    def export(self, output: str | Path, arm: str = "hybrid", gguf: GgufWeights | None = None) -> Path:
         """Writes the tuned model of an arm, merged with its base, as a folder that transformers loads.
 
+        Args:
+            output: The new folder, or the new file.
+            arm: Whose adapter, `hybrid` or `tuned`.
+            gguf: Writes one GGUF file with weights of this type instead, once llama.cpp answers by it like the model.
+
         Raises:
-            ConfigError: The folder exists already.
+            ConfigError: The folder or file exists already.
             ArtefactError: The adapter has not been trained.
+            ModelError: The model cannot be written as GGUF, or answers otherwise there.
         """
-        return export_model(self, _new(output), arm)
+        return export_gguf(self, _new(output), arm, gguf) if gguf else export_model(self, _new(output), arm)
 
     def training_pairs(self, part: str = "train") -> list[Pair]:
         """The pairs of the last run: those to train on (`train`), or those kept from training (`dev`).

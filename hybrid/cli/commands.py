@@ -316,6 +316,8 @@ def export(options: Namespace) -> None:
     """`hybrid export`."""
     if options.format and not options.pairs:
         raise ConfigError(f"--format {options.format} is a format of training pairs: add --pairs FOLDER")
+    if options.gguf and options.pairs:
+        raise ConfigError(f"--gguf {options.gguf} is a type of a model's weights: name its new file, without --pairs")
     project = Project.open(options.project, options.set)
     if options.pairs:
         formats = [] if options.format in {None, "all"} else [options.format]
@@ -324,7 +326,7 @@ def export(options: Namespace) -> None:
             sys.stderr.write(f"{count} pairs cannot be written as {name}, which has no place for such pairs\n")
         written = {"pairs": str(options.pairs), "left_out": left_out}
     else:
-        written = {"model": str(project.export(options.output, options.arm))}
+        written = {"model": str(project.export(options.output, options.arm, options.gguf))}
         _tell_stale(options, project, {f"tune/{options.arm}"})
     if options.json:
         _print_json(written)

@@ -202,9 +202,12 @@ def _add_export(subparsers: Subparsers) -> None:
         "write the tuned model, merged with its base, as a safetensors folder, or the training pairs",
     )
     what = export.add_mutually_exclusive_group(required=True)
-    what.add_argument("output", type=Path, nargs="?", help="the new folder of the model")
+    what.add_argument("output", type=Path, nargs="?", help="the new folder of the model, or the new file with --gguf")
     what.add_argument("--pairs", type=Path, metavar="FOLDER", help="the new folder of the training pairs")
     export.add_argument("--arm", default="hybrid", choices=["hybrid", "tuned"], help="whose adapter")
+    export.add_argument(
+        "--gguf", choices=["f32", "f16", "bf16", "q8_0"], help="one file for llama.cpp with weights of this type"
+    )
     export.add_argument("--format", choices=["all", *FORMATS], help="format of the pairs (default: all)")
 
 

@@ -1,25 +1,20 @@
-"""Pairs to adapter, and the adapter merged into its base."""
+"""Pairs to adapter."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from hybrid.answers import Target, render_target
 from hybrid.artefacts import fingerprint
 from hybrid.config import PromptConfig
-from hybrid.errors import LockedError
 from hybrid.prompt import Fitted, encode, encode_answer, fit_context, render_messages, to_text
 from hybrid.retrieval.index import Index
 from hybrid.stages import Counts
-from hybrid.stages.parts import project_tokenizer, published_pairs, require_adapter
+from hybrid.stages.parts import project_tokenizer, published_pairs
 from hybrid.tuning.tree import Example
 from hybrid.types import Chunk, Pair
 
@@ -159,37 +154,3 @@ def _fitted(
             return fitted, target
         reserve = needed
         fitted = fit_context(pair.question, context, pair.oracles, limit, tokenizer, reserve=reserve)
-
-
-def export_model(project: Project, output: Path, arm: str) -> Path:
-    """Merges an arm's adapter into its base and writes the model; the folder is there once it is whole.
-
-    Raises:
-        LockedError: Another command exports to this folder.
-    """
-    from hybrid.tuning.export import merge
-
-    require_adapter(project, arm)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(output) as partial:
-        merge(project.model, project.path(f"tune/{arm}"), partial)
-        partial.rename(output)
-    return output
-
-
-@contextmanager
-def _beside(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the output, for this command alone; what a killed one has left there is removed."""
-    folder, lock = (output.with_name(f".{output.name}.{suffix}") for suffix in ("partial", "lock"))
-    try:
-        with FileLock(str(lock), timeout=0):
-            try:
-                shutil.rmtree(folder, ignore_errors=True)
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink(missing_ok=True)
-    except Timeout as error:
-        raise LockedError(
-            f"another command exports to {output}; wait until it is done, or choose another folder"
-        ) from error
