@@ -40,9 +40,13 @@ def attach_adapter(model: PreTrainedModel, settings: TuneSettings) -> PeftModel:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers is about to drop
-            return get_peft_model(model, config)
+            tuned = get_peft_model(model, config)
     except ValueError as error:
         raise TrainingError(f"no adapter can be attached to target_modules {named!r}: {error}") from error
+    if not isinstance(config.target_modules, str):
+        # PEFT makes it a set, and would save it in an order that differs from process to process.
+        config.target_modules = sorted(config.target_modules or ())
+    return tuned
 
 
 @contextmanager

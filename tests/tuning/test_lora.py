@@ -1,5 +1,9 @@
 # mypy: disable-error-code="no-any-return"
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +56,30 @@ def test_a_required_fast_path_refuses_a_fallback(model_folder: Callable[[str], P
             pass
     with fused_lora(adapted(model_folder("llama")), required=True) as report:
         assert report == {"lora": "lora_linear: 14 of 14 layers"}
+
+
+SAVED = """
+import sys, torch
+from hybrid.tuning.lora import attach_adapter
+from hybrid.tuning.model import load_base
+from hybrid.tuning.settings import TuneSettings
+torch.manual_seed(0)
+base = load_base(sys.argv[1], method="lora", device=torch.device("cpu"))
+attach_adapter(base, TuneSettings(method="lora", rank=2)).save_pretrained(sys.argv[2])
+"""
+
+
+def test_every_process_writes_the_same_adapter(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    for seed in "123":
+        command = [sys.executable, "-c", SAVED, str(model_folder("llama")), str(tmp_path / seed)]
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+    names = {path.name for path in (tmp_path / "1").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+    for name in names:
+        assert len({(tmp_path / seed / name).read_bytes() for seed in "123"}) == 1, name
+    saved = json.loads((tmp_path / "1" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert saved["target_modules"] == sorted(saved["target_modules"])
+    assert len(saved["target_modules"]) == 14
 
 
 def test_only_named_layers_get_an_adapter(model_folder: Callable[[str], Path]) -> None:
