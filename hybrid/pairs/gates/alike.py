@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -57,22 +57,13 @@ class QuestionVectors:
         return np.stack([self._known[question] for question in questions])
 
 
-class Near(NamedTuple):
-    """Rows of two matrices whose vectors are near to each other."""
-
-    left: int
-    right: int
-    cosine: float
-
-
-def near_vectors(left: Vectors, right: Vectors, limit: float) -> Iterator[Near]:
-    """Yields every two rows with a cosine of at least `limit`, in the order of `left`; a block of rows at a time."""
+def near_vectors(left: Vectors, right: Vectors, limit: float) -> Iterator[NDArray[np.int64]]:
+    """Yields, for each row of `left`, the rows of `right` with a cosine of at least `limit`, in order."""
     block = max(1, _CELLS // max(1, len(right)))
     for start in range(0, len(left), block):
-        cosines = left[start : start + block] @ right.T
         # A vector's product with itself may come out a rounding error below 1.
-        for row, column in zip(*np.nonzero(cosines >= limit - 1e-6), strict=True):
-            yield Near(start + int(row), int(column), float(cosines[row, column]))
+        for near in left[start : start + block] @ right.T >= limit - 1e-6:
+            yield np.flatnonzero(near)
 
 
 def pieces(text: str) -> list[str]:
@@ -125,19 +116,54 @@ def ask_differently(one: str, other: str) -> bool:
     >>> ask_differently("How deep is tank 3?", "How deep is tank three?")
     False
     """
-    return bool(_lacking(one, other)) and bool(_lacking(other, one))
-
-
-def _lacking(one: str, other: str) -> frozenset[str]:
-    # A lone letter may stand in the other as an article, so only its particulars count there.
-    there, said = particulars(other), _words(other)
-    return frozenset(mark for mark in particulars(one) - there if len(mark) == 1 or mark not in said)
+    return not (particulars(one) <= _held(other) or particulars(other) <= _held(one))
 
 
 @lru_cache(1 << 16)
-def _words(text: str) -> frozenset[str]:
+def _held(text: str) -> frozenset[str]:
+    """The particulars of a text, and its other words, which may be particulars elsewhere."""
     lowered = (word.lower() for word in pieces(text))
-    return frozenset(_NUMBER_WORDS.get(word, word) for word in lowered)
+    said = (_NUMBER_WORDS.get(word, word) for word in lowered)
+    # A lone letter may stand here as an article, so only as a particular does it count.
+    return particulars(text).union(word for word in said if len(word) > 1)
+
+
+class Alike(NamedTuple):
+    """Places of questions, as sets that need not be joined to look some places up."""
+
+    parts: Sequence[set[int]]
+
+    def among(self, places: Iterable[int]) -> set[int]:
+        """Those of the places that are in one of the parts."""
+        return set[int]().union(*(part.intersection(places) for part in self.parts))
+
+
+class Subjects:
+    """Finds the questions that another does not ask differently from, without comparing it with all."""
+
+    def __init__(self, questions: Sequence[str]) -> None:
+        """Indexes questions by their numbers, names and words."""
+        self._all = set(range(len(questions)))
+        self._holding: dict[str, set[int]] = {}
+        self._about: dict[frozenset[str], set[int]] = {frozenset(): set()}
+        for place, question in enumerate(questions):
+            self._about.setdefault(particulars(question), set()).add(place)
+            for mark in _held(question):
+                self._holding.setdefault(mark, set()).add(place)
+        # A question that holds all of some particulars holds the rarest of them.
+        self._rarest: dict[str, list[frozenset[str]]] = {}
+        for about in filter(None, self._about):
+            rarest = min(about, key=lambda mark: (len(self._holding[mark]), mark))
+            self._rarest.setdefault(rarest, []).append(about)
+
+    def find(self, question: str) -> Alike:
+        """Places of the questions of which `ask_differently` is false."""
+        own, held = particulars(question), _held(question)
+        if not own:
+            return Alike([self._all])
+        holders = sorted((self._holding.get(mark, set()) for mark in own), key=len)
+        fewer = (about for mark in held for about in self._rarest.get(mark, ()) if about <= held)
+        return Alike([set.intersection(*holders), self._about[frozenset()], *(self._about[about] for about in fewer)])
 
 
 class SharedRuns:
@@ -151,27 +177,27 @@ class SharedRuns:
             n: Words of a run. A question of fewer words, at least four, is shared if all of it stands in the other.
         """
         self._n = n
-        self._runs: dict[tuple[str, ...], dict[int, None]] = {}
-        self._whole: dict[tuple[str, ...], dict[int, None]] = {}
+        self._runs: dict[tuple[str, ...], set[int]] = {}
+        self._whole: dict[tuple[str, ...], set[int]] = {}
         for place, question in enumerate(questions):
             said = tuple(words(question))
-            self._whole.setdefault(said, {})[place] = None
+            self._whole.setdefault(said, set()).add(place)
             for length in range(min(_WHOLE, n), n + 1):
                 for run in _runs(said, length):
-                    self._runs.setdefault(run, {})[place] = None
+                    self._runs.setdefault(run, set()).add(place)
 
-    def find(self, question: str) -> list[int]:
-        """Places of the questions that share a run with this one, in their order."""
+    def find(self, question: str, alike: Alike) -> set[int]:
+        """Places, of those that are `alike`, of the questions that share a run with this one."""
+        return set[int]().union(*map(alike.among, self._sharing(question)))
+
+    def _sharing(self, question: str) -> Iterator[set[int]]:
         said = tuple(words(question))
-        found = dict(self._whole.get(said, {}))
+        yield self._whole.get(said, set())
         longest = min(self._n, len(said))
         if longest >= min(_WHOLE, self._n):
-            for run in _runs(said, longest):
-                found |= self._runs.get(run, {})
+            yield from (self._runs.get(run, set()) for run in _runs(said, longest))
         for length in range(_WHOLE, min(self._n, len(said) + 1)):
-            for run in _runs(said, length):
-                found |= self._whole.get(run, {})
-        return sorted(found)
+            yield from (self._whole.get(run, set()) for run in _runs(said, length))
 
 
 def _runs(said: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

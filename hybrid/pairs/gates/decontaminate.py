@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.gates.alike import QuestionVectors, SharedRuns, ask_differently, near_vectors
+from hybrid.pairs.gates.alike import QuestionVectors, SharedRuns, Subjects, near_vectors
 
 
 class Contaminated(NamedTuple):
@@ -38,17 +38,13 @@ def find_contaminated(
     """
     if not candidates or not questions:
         return Contaminated(frozenset(), frozenset())
-    by_words = set()
-    if run:
-        shared = SharedRuns(questions, run)
-        for candidate in candidates:
-            found = (questions[place] for place in shared.find(candidate.question))
-            if any(not ask_differently(candidate.question, question) for question in found):
-                by_words.add(candidate.id)
+    subjects, shared = Subjects(questions), SharedRuns(questions if run else (), run)
     left = vectors([candidate.question for candidate in candidates])
-    by_meaning = {
-        candidates[near.left].id
-        for near in near_vectors(left, vectors(questions), in_meaning)
-        if not ask_differently(candidates[near.left].question, questions[near.right])
-    }
-    return Contaminated(frozenset(by_words), frozenset(by_meaning - by_words))
+    by_words, by_meaning = set(), set()
+    for candidate, near in zip(candidates, near_vectors(left, vectors(questions), in_meaning), strict=True):
+        alike = subjects.find(candidate.question)
+        if shared.find(candidate.question, alike):
+            by_words.add(candidate.id)
+        elif alike.among(near.tolist()):
+            by_meaning.add(candidate.id)
+    return Contaminated(frozenset(by_words), frozenset(by_meaning))

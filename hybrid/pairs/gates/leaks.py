@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid.pairs.candidates import words
-from hybrid.pairs.gates.alike import QuestionVectors, SharedRuns, Vectors, ask_differently
+from hybrid.pairs.gates.alike import Alike, QuestionVectors, SharedRuns, Subjects, Vectors
 from hybrid.types import Chunk, Pair, Question, Quote
 
 _WORST = 5
@@ -157,12 +157,14 @@ def _leaks(
 ) -> Leaks:
     if not trained or not judged:
         return Leaks(against, len(judged), (), documents_leak, 0, 0, 0, 0.0, ())
-    shared = _shared_runs(trained, judged, run)
-    matrix = vectors([asked.question for asked in trained])
-    nearest = [
-        _nearest(trained, matrix, asked, vector, limit, shares_run=is_shared)
-        for asked, vector, is_shared in zip(judged, vectors([a.question for a in judged]), shared, strict=True)
-    ]
+    questions = [asked.question for asked in trained]
+    subjects, runs = Subjects(questions), SharedRuns(questions if run else (), run)
+    matrix = vectors(questions)
+    nearest = []
+    for asked, vector in zip(judged, vectors([a.question for a in judged]), strict=True):
+        alike = subjects.find(asked.question)
+        shares_run = bool(runs.find(asked.question, alike))
+        nearest.append(_nearest(trained, matrix, asked, vector, limit, alike, shares_run=shares_run))
     nearest.sort(key=lambda likeness: (not likeness.is_leak, -likeness.cosine, likeness.judged))
     here = frozenset[str]().union(*(asked.documents for asked in trained))
     there = frozenset[str]().union(*(asked.documents for asked in judged))
@@ -172,36 +174,30 @@ def _leaks(
         tuple(sorted(here & there)),
         documents_leak,
         _same_passages(trained, judged),
-        sum(shared),
+        sum(likeness.shares_run for likeness in nearest),
         sum(likeness.is_leak and likeness.cosine >= limit for likeness in nearest),
         max(likeness.cosine for likeness in nearest),
         tuple(nearest[:_WORST]),
     )
 
 
-def _shared_runs(trained: Sequence[_Asked], judged: Sequence[_Asked], run: int) -> list[bool]:
-    if not run:
-        return [False] * len(judged)
-    runs = SharedRuns([asked.question for asked in trained], run)
-    return [
-        any(not ask_differently(asked.question, trained[place].question) for place in runs.find(asked.question))
-        for asked in judged
-    ]
-
-
 def _nearest(
-    trained: Sequence[_Asked], matrix: Vectors, asked: _Asked, vector: Vectors, limit: float, *, shares_run: bool
+    trained: Sequence[_Asked],
+    matrix: Vectors,
+    asked: _Asked,
+    vector: Vectors,
+    limit: float,
+    alike: Alike,
+    *,
+    shares_run: bool,
 ) -> Likeness:
     """The nearest question of training; one that asks for something else only if no other is as near as `limit`."""
     cosines = matrix @ vector
-    nearest = place = int(np.argmax(cosines))
-    while cosines[place] >= limit and ask_differently(asked.question, trained[place].question):
-        cosines[place] = -1
-        place = int(np.argmax(cosines))
-    is_near = bool(cosines[place] >= limit)
-    found = trained[place if is_near else nearest]
-    cosine = round(float(matrix[place if is_near else nearest] @ vector), 4)
-    return Likeness(found.id, found.question, asked.id, asked.question, cosine, shares_run, is_near or shares_run)
+    near = alike.among(np.flatnonzero(cosines >= limit).tolist())
+    place = max(near, key=lambda place: (cosines[place], -place), default=int(np.argmax(cosines)))
+    cosine = round(float(matrix[place] @ vector), 4)
+    found = trained[place]
+    return Likeness(found.id, found.question, asked.id, asked.question, cosine, shares_run, bool(near) or shares_run)
 
 
 def _same_passages(trained: Sequence[_Asked], judged: Sequence[_Asked]) -> int:

@@ -49,7 +49,10 @@ def jaccard(one: Runs, other: Runs) -> float:
 
 
 def similar_sets(
-    sets: Sequence[Runs], threshold: float, wanted: Callable[[int, int], bool] = lambda first, second: True
+    sets: Sequence[Runs],
+    threshold: float,
+    wanted: Callable[[int, int], bool] = lambda first, second: True,
+    among: Callable[[int], Callable[[set[int]], set[int]]] = lambda place: lambda places: places,
 ) -> Iterator[Similar]:
     """Yields sets with a Jaccard similarity of at least `threshold`, in the order of the second.
 
@@ -60,19 +63,25 @@ def similar_sets(
         sets: The sets, each without repetition; an empty one resembles none.
         threshold: Smallest similarity, above 0.
         wanted: Called with the places of two sets before these are compared; False skips them.
+        among: Gives for the place of a set what picks, of the places of earlier ones that may resemble it, those to
+            compare; unlike `wanted` it need not look at each. It must not change them.
     """
     # Imported here because it loads scipy, which few commands need.
     from datasketch import MinHash, MinHashLSH
 
     # Missing two alike sets costs more than comparing two others in vain.
-    index = MinHashLSH(threshold=min(threshold, 0.99), num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
+    best = MinHashLSH(threshold=min(threshold, 0.99), num_perm=_PERMUTATIONS, weights=(0.2, 0.8))
+    buckets: list[dict[bytes, set[int]]] = [{} for _ in range(best.b)]
     sketches = MinHash.generator((members.tolist() for members in sets), num_perm=_PERMUTATIONS, hashfunc=int)
     for place, (members, sketch) in enumerate(zip(sets, sketches, strict=True)):
         if not len(members):
             continue
-        for earlier in sorted(index.query(sketch)):
+        bands = sketch.hashvalues[: best.b * best.r].reshape(best.b, best.r)
+        own = [bucket.setdefault(band.tobytes(), set()) for bucket, band in zip(buckets, bands, strict=True)]
+        for earlier in sorted(set[int]().union(*map(among(place), own))):
             if wanted(earlier, place):
                 similarity = jaccard(sets[earlier], members)
                 if similarity >= threshold:
                     yield Similar(earlier, place, similarity)
-        index.insert(place, sketch, check_duplication=False)
+        for places in own:
+            places.add(place)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hybrid.eval.answers import normalise, token_f1
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.gates.alike import QuestionVectors, ask_differently, near_vectors
+from hybrid.pairs.gates.alike import QuestionVectors, Subjects, ask_differently, near_vectors
 from hybrid.pairs.gates.minhash import shingles, similar_sets
 from hybrid.types import Quote
 
@@ -47,9 +47,10 @@ def find_repeats(
     if not candidates:
         return Repeats(frozenset(), frozenset())
     same_words: dict[int, list[int]] = {}
-    sets = [shingles(candidate.question, _RUN) for candidate in candidates]
-    for first, second, _ in similar_sets(sets, in_words):
-        if _ask_the_same(candidates[first], candidates[second]):
+    questions = [candidate.question for candidate in candidates]
+    subjects, sets = Subjects(questions), [shingles(question, _RUN) for question in questions]
+    for first, second, _ in similar_sets(sets, in_words, among=lambda place: subjects.find(questions[place]).among):
+        if _are_answered_alike(candidates[first], candidates[second]):
             same_words.setdefault(second, []).append(first)
     reworded: set[int] = set()
     for second in sorted(same_words):
@@ -62,11 +63,13 @@ def find_repeats(
 
 def _surplus(candidates: Sequence[Candidate], vectors: QuestionVectors, limit: float, most: int) -> set[str]:
     """Ids of the candidates whose question has `most` kept wordings before it."""
-    matrix = vectors([candidate.question for candidate in candidates])
+    questions = [candidate.question for candidate in candidates]
+    subjects, matrix = Subjects(questions), vectors(questions)
     earlier: dict[int, list[int]] = {}
-    for second, first, _ in near_vectors(matrix, matrix, limit):
-        if first < second and _ask_the_same(candidates[first], candidates[second]):
-            earlier.setdefault(second, []).append(first)
+    for second, near in enumerate(near_vectors(matrix, matrix, limit)):
+        for first in sorted(subjects.find(questions[second]).among(near[near < second].tolist())):
+            if _are_answered_alike(candidates[first], candidates[second]):
+                earlier.setdefault(second, []).append(first)
     question = list(range(len(candidates)))  # the first wording of each one's question
     kept = [1] * len(candidates)
     surplus: set[int] = set()
@@ -80,8 +83,8 @@ def _surplus(candidates: Sequence[Candidate], vectors: QuestionVectors, limit: f
     return {candidates[place].id for place in surplus}
 
 
-def _ask_the_same(one: Candidate, other: Candidate) -> bool:
-    if ask_differently(one.question, other.question) or not answers_agree(one.answer, other.answer):
+def _are_answered_alike(one: Candidate, other: Candidate) -> bool:
+    if not answers_agree(one.answer, other.answer):
         return False
     return normalise(one.answer) not in _DECISIONS or _proofs_overlap(one.quotes, other.quotes)
 

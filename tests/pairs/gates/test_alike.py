@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.pairs.gates.alike import QuestionVectors, SharedRuns, Vectors, ask_differently, near_vectors, particulars
+from hybrid.pairs.gates.alike import (
+    Alike,
+    QuestionVectors,
+    SharedRuns,
+    Subjects,
+    Vectors,
+    ask_differently,
+    near_vectors,
+    particulars,
+    pieces,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +57,39 @@ def test_the_capital_of_the_first_word_is_no_name() -> None:
     assert particulars("NASA and B2 are where?") == {"nasa", "b2"}
 
 
+ASKED = st.lists(
+    st.sampled_from("what is how tank 3 three 4 Ada King RO-A a A is wird Wie Is Oil 12 7".split()), max_size=6
+).map(" ".join)
+DIGITS = {"three": "3"}
+
+
+def _asks_differently(one: str, other: str) -> bool:
+    """The rule for two questions."""
+
+    def lacks(one: str, other: str) -> bool:
+        said = {DIGITS.get(word.lower(), word.lower()) for word in pieces(other)}
+        return any(len(mark) == 1 or mark not in said for mark in particulars(one) - particulars(other))
+
+    return lacks(one, other) and lacks(other, one)
+
+
+@given(questions=st.lists(ASKED, max_size=12), asked=ASKED, places=st.sets(st.integers(0, 11)))
+def test_subjects_are_those_of_a_comparison_of_all_with_all(questions: list[str], asked: str, places: set[int]) -> None:
+    same = {place for place, question in enumerate(questions) if not _asks_differently(asked, question)}
+    found = Subjects(questions).find(asked)
+    assert found.among(range(12)) == same
+    assert found.among(places) == same & places
+    assert [ask_differently(asked, question) for question in questions] == [
+        _asks_differently(asked, question) for question in questions
+    ]
+
+
+def test_questions_about_other_things_are_not_looked_at() -> None:
+    asked = "How heavy is the pump HX-{}?"
+    subjects = Subjects([asked.format(1000 + n // 10) for n in range(5000)])
+    assert sum(map(len, subjects.find(asked.format(1007)).parts)) == 20  # by what each of the two holds
+
+
 WORDS = st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join)
 
 
@@ -63,17 +106,20 @@ def _shares(one: str, other: str, n: int) -> bool:
     return bool(runs[0] & runs[1])
 
 
-@given(questions=st.lists(WORDS, max_size=6), asked=WORDS, n=st.integers(1, 7))
-def test_shared_runs_are_those_of_a_comparison_of_all_with_all(questions: list[str], asked: str, n: int) -> None:
-    found = SharedRuns(questions, n).find(asked)
-    assert found == [place for place, question in enumerate(questions) if _shares(question, asked, n)]
+@given(questions=st.lists(WORDS, max_size=6), asked=WORDS, n=st.integers(1, 7), alike=st.sets(st.integers(0, 5)))
+def test_shared_runs_are_those_of_a_comparison_of_all_with_all(
+    questions: list[str], asked: str, n: int, alike: set[int]
+) -> None:
+    found = SharedRuns(questions, n).find(asked, Alike([alike]))
+    assert found == {place for place, question in enumerate(questions) if _shares(question, asked, n)} & alike
 
 
 def test_a_short_question_inside_a_longer_one_is_shared() -> None:
     runs = SharedRuns(["How high is the mast", "Why"], 8)
-    assert runs.find("Do you know how high is the mast of the station?") == [0]
-    assert runs.find("Why is the mast so high?") == []
-    assert runs.find("WHY?") == [1]
+    both = Alike([{0}, {1}])
+    assert runs.find("Do you know how high is the mast of the station?", both) == {0}
+    assert runs.find("Why is the mast so high?", both) == set()
+    assert runs.find("WHY?", both) == {1}
 
 
 class Counting:
@@ -101,9 +147,8 @@ def test_near_vectors_are_found_block_by_block(cells: int, monkeypatch: pytest.M
     left /= np.linalg.norm(left, axis=1, keepdims=True)
     right /= np.linalg.norm(right, axis=1, keepdims=True)
     cosines = left @ right.T
-    found = list(near_vectors(left, right, 0.5))
-    assert [near[:2] for near in found] == [(i, j) for i, j in np.ndindex(17, 11) if cosines[i, j] >= 0.5]
-    assert all(near.cosine == pytest.approx(cosines[near.left, near.right]) for near in found)
+    found = [near.tolist() for near in near_vectors(left, right, 0.5)]
+    assert found == [[column for column in range(11) if cosines[row, column] >= 0.5] for row in range(17)]
 
 
 def test_words_are_not_cut_out_of_numbers() -> None:

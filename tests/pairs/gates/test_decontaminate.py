@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.gates.alike import QuestionVectors, Vectors
+from hybrid.pairs.candidates import Candidate, words
+from hybrid.pairs.gates.alike import QuestionVectors, Vectors, ask_differently
 from hybrid.pairs.gates.decontaminate import Contaminated, find_contaminated
 
 EVALUATION = ["At what pressure does the relief valve of pump 3 open?", "Who keeps the keys?"]
@@ -56,3 +58,45 @@ def test_the_thresholds_count() -> None:
 def test_nothing_to_compare_is_clean() -> None:
     vectors = QuestionVectors(Angles())
     assert find_contaminated([], EVALUATION, vectors, run=6, in_meaning=0.8) == CLEAN
+
+
+SAID = st.lists(st.sampled_from("how heavy is the pump 3 4 three HX HX-3 wird".split()), min_size=1, max_size=7).map(
+    " ".join
+)
+
+
+class Lengths:
+    """Vectors in the plane, turned by 20 degrees for every word."""
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        turns = [np.radians(20 * len(text.split())) for text in texts]
+        return np.array([[np.cos(t), np.sin(t)] for t in turns], dtype=np.float32)
+
+
+def _share_a_run(one: str, other: str, n: int) -> bool:
+    length = min(n, len(words(one)), len(words(other)))
+    runs = [{tuple(said[i : i + length]) for i in range(len(said) - length + 1)} for said in (words(one), words(other))]
+    return words(one) == words(other) or (length >= min(4, n) and bool(runs[0] & runs[1]))
+
+
+@given(
+    asked=st.lists(SAID, min_size=1, max_size=8),
+    questions=st.lists(SAID, min_size=1, max_size=8),
+    run=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_found_is_what_a_comparison_of_all_with_all_finds(
+    asked: list[str], questions: list[str], run: int
+) -> None:
+    candidates = [Candidate(f"q{n}", text, "a", ("c",), ("d",), (), "test") for n, text in enumerate(asked)]
+    vectors = QuestionVectors(Lengths())
+    cosines = vectors(asked) @ vectors(questions).T
+    same = [[not ask_differently(one, other) for other in questions] for one in asked]
+    in_words = {
+        f"q{i}"
+        for i, j in np.ndindex(*cosines.shape)
+        if run and same[i][j] and _share_a_run(asked[i], questions[j], run)
+    }
+    near = {f"q{i}" for i, j in np.ndindex(*cosines.shape) if same[i][j] and cosines[i, j] >= 0.9}
+    found = find_contaminated(candidates, questions, vectors, run=run, in_meaning=0.9)
+    assert found == Contaminated(frozenset(in_words), frozenset(near - in_words))

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hybrid.pairs.gates.alike import QuestionVectors, Vectors
+from hybrid.pairs.gates.alike import QuestionVectors, Vectors, ask_differently
 from hybrid.pairs.gates.leaks import LeakReport, find_leaks
 from hybrid.types import Chunk, Pair, Question, Quote
 
@@ -118,6 +120,25 @@ def test_another_number_is_another_question() -> None:
     # The question that asks the same is found behind one that is as near.
     both = _report([*train, _pair("u", "Do tanks leak?")], (), [Question("e", "Does tank 4 leak?", ("x",))]).comparison
     assert (both.similar, both.worst[0].trained) == (1, "u")
+
+
+SAID = st.tuples(
+    st.sampled_from("ABCDEF"), st.lists(st.sampled_from("the tank pump 3 4 three HX HX-3".split()), max_size=4)
+).map(lambda drawn: " ".join([drawn[0], *drawn[1]]))
+
+
+@given(trained=st.lists(SAID, min_size=1, max_size=12), asked=SAID, limit=st.sampled_from([0.6, 0.9, 0.97, 1.01]))
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_is_that_of_a_walk_from_the_nearest_on(trained: list[str], asked: str, limit: float) -> None:
+    vectors = QuestionVectors(Angles())
+    cosines = vectors(trained) @ vectors([asked])[0]
+    walk = sorted(range(len(trained)), key=lambda place: (-cosines[place], place))
+    alike = [place for place in walk if cosines[place] >= limit and not ask_differently(asked, trained[place])]
+    train = [_pair(f"t{place}", question) for place, question in enumerate(trained)]
+    leaks = _report(train, (), [Question("e", asked, ("x",))], in_meaning=limit, run=0).comparison
+    expected = [*alike, *walk][0]
+    assert (leaks.worst[0].trained, leaks.worst[0].is_leak) == (f"t{expected}", bool(alike))
+    assert leaks.worst[0].cosine == pytest.approx(cosines[expected], abs=1e-4)
 
 
 def test_the_worst_are_named_first() -> None:

@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
+from datasketch import MinHash, MinHashLSH
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hybrid.pairs.gates.minhash import Runs, jaccard, shingles, similar_sets
 
@@ -66,3 +70,32 @@ def test_what_is_not_wanted_is_not_compared() -> None:
 
 def test_empty_sets_are_like_nothing() -> None:
     assert list(similar_sets([_runs()] * 3, 0.1)) == []
+
+
+@given(
+    sets=st.lists(st.sets(st.integers(0, 12), max_size=8), max_size=20),
+    threshold=st.sampled_from([0.3, 0.6, 0.9]),
+    chosen=st.sets(st.tuples(st.integers(0, 19), st.integers(0, 19))),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_proposed_is_what_the_index_of_datasketch_finds(
+    sets: list[set[int]], threshold: float, chosen: set[tuple[int, int]]
+) -> None:
+    index = MinHashLSH(threshold=threshold, num_perm=128, weights=(0.2, 0.8))
+    runs = [_runs(*members) for members in sets]
+    expected = []
+    for second, members in enumerate(runs):
+        (sketch,) = MinHash.generator([members.tolist()], num_perm=128, hashfunc=int)
+        if len(members):
+            expected += [
+                (first, second)
+                for first in sorted(index.query(sketch))
+                if len(sets[first] & sets[second]) / len(sets[first] | sets[second]) >= threshold
+            ]
+            index.insert(second, sketch)
+    assert [pair[:2] for pair in similar_sets(runs, threshold)] == expected
+
+    def among(second: int) -> Callable[[set[int]], set[int]]:
+        return lambda places: {first for first in places if (first, second) in chosen}
+
+    assert [pair[:2] for pair in similar_sets(runs, threshold, among=among)] == [p for p in expected if p in chosen]

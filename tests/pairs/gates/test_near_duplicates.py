@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hybrid.pairs.candidates import Candidate
-from hybrid.pairs.gates.alike import QuestionVectors, Vectors
-from hybrid.pairs.gates.near_duplicates import Repeats, find_repeats
+from hybrid.pairs.gates.alike import QuestionVectors, Vectors, ask_differently
+from hybrid.pairs.gates.minhash import shingles, similar_sets
+from hybrid.pairs.gates.near_duplicates import Repeats, answers_agree, find_repeats
 from hybrid.types import Quote
 
 
@@ -78,3 +82,79 @@ def test_a_yes_agrees_only_about_the_same_passage() -> None:
 
 def test_no_candidates_no_repeats() -> None:
     assert _repeats([]) == Repeats(frozenset(), frozenset())
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    if ask_differently(one.question, other.question) or not answers_agree(one.answer, other.answer):
+        return False
+    return one.answer != "yes" or one.quotes == other.quotes
+
+
+def _of_all_with_all(candidates: list[Candidate], vectors: Vectors, most: int) -> Repeats:
+    reworded: set[int] = set()
+    sets = [shingles(c.question, 2) for c in candidates]
+    near = {(first, second) for first, second, _ in similar_sets(sets, 0.6)}
+    for second, candidate in enumerate(candidates):
+        if any(
+            (first, second) in near and first not in reworded and _same(candidates[first], candidate)
+            for first in range(second)
+        ):
+            reworded.add(second)
+    question: dict[int, int] = {}
+    wordings: dict[int, list[int]] = {}
+    surplus: set[int] = set()
+    others = [place for place in range(len(candidates)) if place not in reworded]
+    for second in others:
+        firsts = (
+            place
+            for place in others
+            if place < second
+            and vectors[place] @ vectors[second] >= 0.8
+            and _same(candidates[place], candidates[second])
+        )
+        first = next((place for place in firsts if place not in surplus), None)
+        question[second] = second if first is None else question[first]
+        kept = wordings.setdefault(question[second], [])
+        if first is not None and len(kept) >= most:
+            surplus.add(second)
+        else:
+            kept.append(second)
+    return Repeats(*(frozenset(candidates[place].id for place in some) for some in (reworded, surplus)))
+
+
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.sampled_from(["How heavy is {}?", "How heavy then is {}?", "What does {} weigh?", "Wie schwer ist {}?"]),
+            st.sampled_from(["it", "pump 3", "pump 4", "pump three", "the HX", "the HX-3", "pump 3 of RO-A"]),
+            st.sampled_from(["3 kg", "4 kg", "yes"]),
+            st.sampled_from([Quote("d", 0, 9, "one"), Quote("d", 20, 29, "other")]),
+        ),
+        max_size=16,
+        unique_by=lambda drawn: drawn[:2],
+    ),
+    meanings=st.lists(st.integers(0, 3), min_size=16, max_size=16),
+    most=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_repeats_are_those_of_a_comparison_of_all_with_all(
+    asked: list[tuple[str, str, str, Quote]], meanings: list[int], most: int
+) -> None:
+    found = _candidates(*((form.format(of), answer, quote) for form, of, answer, quote in asked))
+    vectors = np.eye(4)[meanings[: len(found)]].astype(np.float32)
+    if found:
+        assert _repeats(found, meanings[: len(found)], paraphrases=most) == _of_all_with_all(found, vectors, most)
+
+
+def test_questions_about_other_things_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def watched(one: str, other: str) -> bool:
+        compared.append(one)
+        return False
+
+    monkeypatch.setattr("hybrid.pairs.gates.near_duplicates.answers_agree", watched)
+    forms = ("How heavy is the pump {}?", "What does the pump {} weigh?")
+    found = _candidates(*((form.format(f"HX-{1000 + n}"), "3 kg") for n in range(200) for form in forms))
+    _repeats(found, [0] * len(found))
+    assert 0 < len(compared) <= 2 * 200
