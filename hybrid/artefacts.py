@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -129,13 +130,23 @@ def check_files(folder: Path, names: Iterable[str], way_out: str) -> None:
 def open_work(folder: Path, stage_fingerprint: str) -> Path:
     """Returns the work folder of a stage, emptied unless it was begun for the same fingerprint."""
     mark = folder / "begun-for"
-    if mark.is_file() and mark.read_text(encoding="utf-8") == stage_fingerprint:
+    if mark.is_file() and mark.read_bytes() == stage_fingerprint.encode():
         return folder  # the mark stays untouched: if it were lost to a full disk, so would be the work
     if folder.is_dir():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    replace_text(mark, stage_fingerprint)
+    write_whole(mark, stage_fingerprint)
     return folder
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file beside and puts it into place: a reader finds the old one or the new one, whatever happens."""
+    new = file.with_name(f".{file.name}.new")
+    with new.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(new, file)
 
 
 def is_forced(folder: Path) -> bool:
@@ -163,14 +174,7 @@ def publish(result: Path, final: Path, manifest: Mapping[str, Any]) -> None:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest of an artefact, whole or not at all."""
-    replace_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Writes a small file beside its place and renames it, so that it is never half there."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hybrid import rag_prompt
 from hybrid.arms import Answerer, Arm, PromptChoice, controls, count_tests, select_arms
-from hybrid.artefacts import locked
+from hybrid.artefacts import locked, write_whole
 from hybrid.controls import DEPTH, by_document, distractor_hits, oracle_hits
 from hybrid.dependence import passage_groups
 from hybrid.errors import ConfigError, QuestionError
@@ -279,5 +279,5 @@ def _share(value: float | None, interval: Interval | None) -> str:
 def write(result: Robustness, folder: Path) -> None:
     """Writes the result as JSON and as a table."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "robustness.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-    (folder / "robustness.md").write_text(markdown(result), encoding="utf-8")
+    write_whole(folder / "robustness.json", json.dumps(asdict(result), indent=2) + "\n")
+    write_whole(folder / "robustness.md", markdown(result))

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hybrid.artefacts import (
     publish,
     read_manifest,
     write_manifest,
+    write_whole,
 )
 from hybrid.errors import ArtefactError, LockedError
 
@@ -102,17 +105,28 @@ def test_a_hidden_file_that_is_named_itself_counts(tmp_path: Path) -> None:
     assert fingerprint_files(file) != before
 
 
-def test_a_full_disk_takes_no_work_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = open_work(tmp_path / "work", "x")
-    (work / "precious").touch()
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, short_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    file = tmp_path / "a.json"
+    write_whole(file, "old")
+    with short_files(100), pytest.raises(OSError, match="File too large"):
+        write_whole(file, "new" * 100)
+    assert file.read_text(encoding="utf-8") == "old"
+    write_whole(file, "new")
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"a.json": "new"}
 
-    def full(*_: object, **__: object) -> int:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    assert open_work(work, "x") == work
-    monkeypatch.undo()
-    assert (open_work(work, "x") / "precious").is_file()
+def test_a_full_disk_does_not_cost_the_work_that_goes_on(
+    tmp_path: Path, short_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    folder = open_work(tmp_path / "work", "a")
+    (folder / "done").touch()
+    with short_files(0):
+        open_work(folder, "a")
+    assert (open_work(folder, "a") / "done").exists()
+    (folder / "begun-for").write_bytes(b"\xff")
+    assert not (open_work(folder, "a") / "done").exists()
 
 
 def test_without_a_manifest_there_is_no_artefact(tmp_path: Path) -> None:

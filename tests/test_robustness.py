@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -13,7 +16,7 @@ from hybrid.eval.comparison import Reply
 from hybrid.eval.shares import wilson_interval
 from hybrid.perturb import Condition, Probe, conditions
 from hybrid.project import Project
-from hybrid.robustness import Robustness, _arms, markdown, run_robustness, score
+from hybrid.robustness import Robustness, _arms, markdown, run_robustness, score, write
 from hybrid.types import Question
 
 QUESTIONS = [Question(f"q{n}", "How often?", ("every day",)) for n in range(4)]
@@ -91,6 +94,17 @@ def test_arms_must_show_what_they_retrieve() -> None:
         _arms(arms, ["base", "rag"])
     with pytest.raises(ConfigError, match="found none"):
         _arms(select_arms(["base"]), [])
+
+
+def test_a_write_that_fails_leaves_the_last_result(
+    tmp_path: Path, short_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    write(Robustness("f1", 5, 0, ()), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    found = score("a", Condition("x", "answer", lambda _: None), _probes(""), REPLIES, "em", 0)
+    with short_files(100), pytest.raises(OSError, match="File too large"):
+        write(Robustness("f1", 6, 0, (found,)), tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_suite_runs_on_a_project_and_goes_on(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,11 +58,24 @@ def questions_fact(questions: Sequence[Question]) -> str:
 
 def report_parts(project: Project, choices: Sequence[PromptChoice]) -> dict[str, Any]:
     """The rag prompts that were tried, and how arms stood up to disturbance when that was last measured."""
-    robustness = project.store / "runs" / "robustness" / "robustness.json"
     return {
         "prompts": [{"name": choice.name, "score": choice.score} for choice in choices if choice.score is not None],
-        "robustness": json.loads(robustness.read_text(encoding="utf-8")) if robustness.is_file() else None,
+        "robustness": _robustness(project.store / "runs" / "robustness" / "robustness.json"),
     }
+
+
+def _robustness(file: Path) -> dict[str, Any] | None:
+    """What was measured last; a comparison that has taken hours does not fail on it."""
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found.keys() >= {"metric", "questions", "seed", "scores"}:
+            return dict(found)
+    except (OSError, ValueError, AttributeError):
+        pass
+    sys.stderr.write(f"{file} is damaged and left out of the report; to renew it, run: hybrid compare --robustness\n")
+    return None
 
 
 def report_notes(
