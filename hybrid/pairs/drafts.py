@@ -1,9 +1,9 @@
 """Drafts on disk, so that no chunk is drafted twice by the same teacher.
 
-The file belongs to one teacher; a line holds a chunk's drafts under a hash of the chunk. Lines are only added, each
-as soon as its drafts are there, so a run that is killed repeats no finished chunk, nor does the run after an edit
-repeat those that did not change. A line that was cut off by a kill is ignored. A teacher that looks at neighbours too,
-and costs only time, drafts all chunks again if one is missing.
+The file belongs to one teacher; a line holds a chunk's drafts under a hash of what they depend on: the chunk, and for a
+teacher that looks further what is around it. Lines are only added, each as soon as its drafts are there, so a run that
+is killed repeats no finished chunk, nor does the run after an edit repeat those that did not change. A line that was
+cut off by a kill is ignored.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from hybrid.artefacts import fingerprint
 from hybrid.journal import append_journal, read_journal
+from hybrid.pairs.surroundings import surroundings_of
 from hybrid.pairs.teacher import Draft, Teacher
 from hybrid.types import Chunk
 
@@ -30,10 +31,12 @@ def draft_keys(chunks: Sequence[Chunk], *, alone: bool) -> list[str]:
 
     Args:
         chunks: All chunks.
-        alone: Whether a chunk's drafts depend on it alone; else they belong to these chunks as a whole.
+        alone: Whether a chunk's drafts depend on it alone; else on what is around it, too.
     """
     keys = [chunk_hash(chunk) for chunk in chunks]
-    return keys if alone else [f"{fingerprint(chunks=keys)} {key}" for key in keys]
+    if alone:
+        return keys
+    return [fingerprint(chunk=key, around=shown) for key, shown in zip(keys, surroundings_of(chunks), strict=True)]
 
 
 def read_drafts(file: Path) -> dict[str, list[Draft]]:
@@ -61,16 +64,14 @@ def cached_drafts(teacher: Teacher, chunks: Sequence[Chunk], file: Path) -> list
     """
     known = read_drafts(file)
     keys = draft_keys(chunks, alone=teacher.alone)
-    missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if key not in known]
-    if missing and not teacher.alone:
-        missing = list(zip(keys, chunks, strict=True))
-        file.unlink(missing_ok=True)
+    around = surroundings_of(chunks)
+    missing = [place for place, key in enumerate(keys) if key not in known]
     file.parent.mkdir(parents=True, exist_ok=True)
-    drafted = teacher.draft([chunk for _, chunk in missing])
+    drafted = teacher.draft([chunks[place] for place in missing], [around[place] for place in missing])
     # A teacher may end early, so the lengths may differ.
     bar = tqdm(drafted, "writing questions", len(missing), unit="chunk", leave=False)
-    for (key, _), drafts in zip(missing, bar, strict=False):
+    for place, drafts in zip(missing, bar, strict=False):
         if drafts is not None:
-            append_journal(file, [{"chunk": key, "drafts": drafts}])
-            known[key] = drafts
+            append_journal(file, [{"chunk": keys[place], "drafts": drafts}])
+            known[keys[place]] = drafts
     return [known.get(key, []) for key in keys]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.types import Chunk
 
 MAX_ANSWER_WORDS = 16
@@ -52,14 +53,19 @@ class Teacher(Protocol):
 
     Attributes:
         name: Identifies the teacher and its version in fingerprints.
-        alone: Whether the drafts of a chunk depend on it alone, not on the chunks around it.
+        alone: Whether the drafts of a chunk depend on it alone, not on what is around it.
     """
 
     name: str
     alone: bool
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
-        """Yields the drafts of each chunk, in the order of `chunks`; None where it could not ask this time."""
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft] | None]:
+        """Yields the drafts of each chunk, in the order of `chunks`; None where it could not ask this time.
+
+        Args:
+            chunks: Chunks to draft.
+            around: What is around each of them; if left out, `chunks` are all chunks and tell it.
+        """
         ...
 
     def figures(self) -> Figures:

@@ -12,6 +12,7 @@ import pytest
 from hybrid.config import PairsConfig, PromptConfig
 from hybrid.pairs.build import PairSet, build_pairs
 from hybrid.pairs.history import Last
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.retrieval import Chunker, Index, Retriever
 from hybrid.retrieval.embed import CachedEmbedder, SentenceEmbedder
@@ -30,7 +31,7 @@ class FactTeacher:
     def __init__(self) -> None:
         self.drafted: list[str] = []
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft]]:
         for chunk in chunks:
             self.drafted.append(chunk.id)
             drafts = []

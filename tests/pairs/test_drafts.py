@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hybrid.pairs.drafts import cached_drafts, chunk_hash, read_drafts
+from hybrid.pairs.surroundings import Surroundings, surroundings_of
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk
 
@@ -24,7 +28,7 @@ class _Teacher:
         self.broken = broken
         self.refused = refused
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft] | None]:
         for chunk in chunks[: self.most]:
             if chunk.id == self.broken:
                 raise KeyboardInterrupt
@@ -109,6 +113,53 @@ def test_a_teacher_that_ends_early_is_asked_about_the_others_next_time(tmp_path:
     teacher = _Teacher()
     assert [len(drafts) for drafts in cached_drafts(teacher, chunks, file)] == [1] * 5
     assert teacher.asked == ["d2#0-9", "d3#0-9", "d4#0-9"]
+
+
+class _Neighbourly(_Teacher):
+    """Asks about what is around a chunk, too."""
+
+    alone = False
+
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft] | None]:
+        drafted = super().draft(chunks)
+        for chunk, shown, drafts in zip(chunks, around or surroundings_of(chunks), drafted, strict=False):
+            yield drafts and [drafts[0]._replace(question=f"{chunk.title} {chunk.text} {shown}")]
+
+
+def _neighbours(texts: Sequence[str], titles: Sequence[str] = "AABB") -> list[Chunk]:
+    """Two chunks a document."""
+    return [
+        Chunk(f"d{n // 2}#{n % 2 * 10}-{n % 2 * 10 + 9}", f"d{n // 2}", n % 2 * 10, n % 2 * 10 + 9, text, title)
+        for n, (text, title) in enumerate(zip(texts, titles, strict=True))
+    ]
+
+
+def test_a_teacher_that_looks_at_neighbours_drafts_no_chunk_twice(tmp_path: Path) -> None:
+    file, chunks = tmp_path / "drafts.jsonl", _neighbours("abcdef", "AABBCC")
+    with pytest.raises(KeyboardInterrupt):
+        cached_drafts(_Neighbourly(broken="d1#10-19"), chunks, file)
+    teacher = _Neighbourly()
+    expected = cached_drafts(_Neighbourly(), chunks, tmp_path / "whole.jsonl")
+    assert cached_drafts(teacher, chunks, file) == expected == list(_Neighbourly().draft(chunks))
+    assert teacher.asked == ["d1#10-19", "d2#0-9", "d2#10-19"]
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    edited = _neighbours("abxdef", "AABBCC")
+    assert cached_drafts(teacher, edited, file) == list(_Neighbourly().draft(edited))
+    assert teacher.asked[3:] == ["d1#0-9", "d1#10-19"]
+    assert cached_drafts(teacher, chunks, file) == expected  # an edit that is taken back costs nothing
+    assert len(teacher.asked) == 5
+    retitled = _neighbours("abcdef", "AABBAA")
+    assert cached_drafts(teacher, retitled, file) == list(_Neighbourly().draft(retitled))
+    assert teacher.asked[5:] == ["d0#0-9", "d0#10-19", "d2#0-9", "d2#10-19"]
+
+
+@given(st.lists(st.tuples(st.text("ab", min_size=4, max_size=4), st.text("AB", min_size=2, max_size=2)), max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_drafts_after_edits_are_those_of_a_fresh_run(versions: list[tuple[str, str]]) -> None:
+    with TemporaryDirectory() as folder:
+        for texts, titles in versions:
+            chunks = _neighbours(texts, [title for title in titles for _ in "ab"])
+            assert cached_drafts(_Neighbourly(), chunks, Path(folder) / "d") == list(_Neighbourly().draft(chunks))
 
 
 def test_a_build_drafts_no_chunk_twice(

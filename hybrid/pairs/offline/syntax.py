@@ -26,6 +26,7 @@ from hybrid.pairs.offline.lists import Parse, enumeration_draft, list_drafts
 from hybrid.pairs.offline.paraphrase import paraphrase
 from hybrid.pairs.offline.situations import situation_drafts
 from hybrid.pairs.offline.tables import split_tables, table_drafts
+from hybrid.pairs.surroundings import Surroundings, surroundings_of
 from hybrid.pairs.teacher import MAX_ANSWER_WORDS, Draft, Figures
 from hybrid.types import Chunk
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 _NO_NAME = re.compile(
     r"\b(?:press|select|click|tap|hold|holding|pressing)\w* the (?:button|icon|key)s?\b|\bthe button is\b", re.I
 )
-_GAP = 8  # characters: more than the white space between neighbouring chunks; then chunks between them are not shown
-_UNKNOWN = "- "  # counts as a list that goes on, so that none is taken for whole that may not be
 _WORDS_OF_SENTENCE = range(4, 41)
 
 
@@ -62,22 +61,19 @@ class SyntaxTeacher:
     def __init__(self) -> None:
         self._parser: Language | None = None
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft]]:
         """Yields the drafts of each chunk, in the order of `chunks`.
 
-        The neighbours of a chunk in `chunks` tell whether a list goes on and what stands in front of it; documents that
-        share a title, that the title does not tell them apart.
+        The neighbours of a chunk tell whether a list goes on and what stands in front of it; documents that share a
+        title, that the title does not tell them apart.
         """
         parser = self._parser = self._parser or _load_parser()
-        documents: dict[str, set[str]] = {}
-        for chunk in chunks:
-            documents.setdefault(chunk.title, set()).add(chunk.document)
-        for before, chunk, after in zip([None, *chunks[:-1]], chunks, [*chunks[1:], None], strict=True):
-            topic = topic_of(chunk.title, own=len(documents[chunk.title]) == 1)
+        for chunk, shown in zip(chunks, around or surroundings_of(chunks), strict=True):
+            topic = topic_of(chunk.title, own=shown.own_title)
             prose, tables = split_tables(chunk.text)
             drafts = [draft for table in tables for draft in table_drafts(chunk.text, table, chunk.title)]
             drafts += glossary_drafts(chunk.text)
-            drafts += list_drafts(chunk.text, *_around(before, chunk, after), topic, parser)
+            drafts += list_drafts(chunk.text, shown.following, shown.preceding, topic, parser)
             for start, end in prose:
                 text = chunk.text[start:end]
                 found = [*_enumerations(text, topic, parser)]
@@ -102,16 +98,6 @@ def _enumerations(text: str, topic: Topic, parse: Parse) -> Iterator[Draft]:
     for match in re.finditer(r"(?<![^\s])[A-Z][^.!?:\n]{8,90}: [^.!?:\n]{10,400}[.!?]", text):
         if draft := enumeration_draft(match.group(), match.start(), topic, parse):
             yield draft
-
-
-def _around(before: Chunk | None, chunk: Chunk, after: Chunk | None) -> tuple[str, str]:
-    """How the document goes on behind the chunk and how it went before, as far as the neighbours tell."""
-    following = preceding = ""
-    if after is not None and after.document == chunk.document:
-        following = after.text[max(0, chunk.end - after.start) :] if after.start - chunk.end < _GAP else _UNKNOWN
-    if before is not None and before.document == chunk.document and chunk.start - before.end < _GAP:
-        preceding = before.text[: chunk.start - before.start]
-    return following, preceding
 
 
 def _said_otherwise(drafts: Sequence[Draft]) -> list[Draft]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from hybrid.config import TeacherConfig
 from hybrid.pairs.prompting.dialogue import ask
 from hybrid.pairs.prompting.generator import Messages
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.pairs.teacher import Draft, Figures, Teacher
 from hybrid.types import Chunk
 
@@ -49,7 +50,7 @@ class FrugalTeacher:
         self._teacher = teacher
         self._settings = settings
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft] | None]:
         """Yields the drafts of each chunk, in the order of `chunks`; ends early when the money is spent."""
         done, uncounted = 0, 0.0
         while done < len(chunks):
@@ -64,7 +65,7 @@ class FrugalTeacher:
             if not share:
                 sys.stderr.write(self._said(done, len(chunks)))
                 return
-            yield from self._teacher.draft(share)
+            yield from self._teacher.draft(share, around[done : done + len(share)])
             done += len(share)
             silent = "teacher calls without token counts"
             if self.figures().usage.get(silent, 0) > before.get(silent, 0):

@@ -18,6 +18,7 @@ from hybrid.journal import append_journal, read_journal
 from hybrid.pairs.prompting.budget import price
 from hybrid.pairs.prompting.dialogue import Reading, ask, ask_again, read
 from hybrid.pairs.prompting.generator import Generator, Messages, Reply
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk
 
@@ -60,7 +61,7 @@ class PromptedTeacher:
         self._proven = proven
         self._journal = _Journal(journal)
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft] | None]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft] | None]:
         """Yields the drafts of each chunk, in the order of `chunks`; None where the generator refuses the prompt.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.errors import DependencyError
+from hybrid.pairs.drafts import cached_drafts
 from hybrid.pairs.offline.syntax import SyntaxTeacher
 from hybrid.pairs.offline.tables import split_tables, table_drafts
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.pairs.teacher import Draft
 from hybrid.types import Chunk
 
@@ -203,6 +205,38 @@ def test_drafts_come_one_list_a_chunk_and_are_the_same_again(teacher: SyntaxTeac
     first = list(teacher.draft(chunks))
     assert [bool(drafts) for drafts in first] == [True, False, False, True]
     assert list(SyntaxTeacher().draft(chunks)) == first
+
+
+def test_an_interrupted_run_drafts_the_rest_alone(handbook: Path, tmp_path: Path) -> None:
+    class Watched(SyntaxTeacher):
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.drafted: list[str] = []
+            self.most = most
+
+        def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft]]:
+            for chunk, drafts in zip(chunks, super().draft(chunks, around), strict=True):
+                if len(self.drafted) == self.most:
+                    raise KeyboardInterrupt
+                self.drafted.append(chunk.id)
+                yield drafts
+
+    paths = sorted(handbook.rglob("docs/**/*.md"))[:4]
+    chunks = [chunk for path in paths for chunk in _pieces(path.name, path.read_text(encoding="utf-8"))]
+    assert len(chunks) > 20
+    expected = cached_drafts(Watched(99), chunks, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        cached_drafts(Watched(12), chunks, tmp_path / "cut")
+    rest = Watched(99)
+    assert cached_drafts(rest, chunks, tmp_path / "cut") == expected == list(SyntaxTeacher().draft(chunks))
+    assert rest.drafted == [chunk.id for chunk in chunks[12:]]
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def _pieces(document: str, text: str) -> list[Chunk]:
+    """A chunk of each two paragraphs."""
+    spans = [match.span() for match in re.finditer(r"\S.*?(?:\n\n.*?)?(?=\n\n|\s*\Z)", text, re.S)]
+    return [Chunk(f"{document}#{a}-{b}", document, a, b, text[a:b], "Handbook") for a, b in spans]
 
 
 @pytest.mark.parametrize(

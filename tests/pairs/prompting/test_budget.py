@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hybrid.config import TeacherConfig, config_from_dict
 from hybrid.errors import ConfigError
 from hybrid.pairs.prompting.budget import FrugalTeacher
+from hybrid.pairs.surroundings import Surroundings
 from hybrid.pairs.teacher import Draft, Figures
 from hybrid.types import Chunk
 
@@ -29,7 +30,7 @@ class _Paid:
         each = self.tokens_in * self.settings.price_in + self.tokens_out * self.settings.price_out
         return len(self.asked) * 2 * each / 1e6
 
-    def draft(self, chunks: Sequence[Chunk]) -> Iterator[list[Draft]]:
+    def draft(self, chunks: Sequence[Chunk], around: Sequence[Surroundings] = ()) -> Iterator[list[Draft]]:
         for chunk in chunks:
             self.asked.append(chunk.id)
             yield []
