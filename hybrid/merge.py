@@ -201,5 +201,6 @@ def _differing(projects: Sequence[Project]) -> list[str]:
             for name, section in sections.items()
             for field in dataclasses.fields(section)
         )
-        found.append({**dict(settings), "compare.max_new_tokens": str(config.compare.max_new_tokens)})
+        longest = str(config.compare.max_new_tokens)
+        found.append({**dict(settings), "compare.max_new_tokens": longest, "reranker": str(config.reranker)})
     return [name for name in found[0] if name != "pairs.file" and len({own[name] for own in found}) > 1]

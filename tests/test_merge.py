@@ -160,11 +160,14 @@ def test_notes_of_every_comparison_are_kept(part: Make, tmp_path: Path) -> None:
     for project, own in ((first, "a note of the first"), (second, "another note")):
         _write(project, {**project.report().data, "notes": ["a common note", own]})
     text = (second.folder / "hybrid.yaml").read_text(encoding="utf-8")
-    (second.folder / "hybrid.yaml").write_text(text.replace("rank: ", "rank: 1"), encoding="utf-8")
+    (second.folder / "hybrid.yaml").write_text(
+        text.replace(" rank: ", " rank: 1").replace("reranker: null", f"reranker: {first.config.embedder}"),
+        encoding="utf-8",
+    )
     notes = merge([first, Project.open(second.folder)], tmp_path / "merged").data["notes"]
     assert [note for note in notes if note.endswith("note")] == ["a common note", "second: another note"]
     assert "first: a note of the first" in notes
-    assert "The hybrid.yaml of these projects differ in tune.rank." in notes
+    assert "The hybrid.yaml of these projects differ in tune.rank, reranker." in notes
 
 
 def test_prices_are_those_of_the_reports(part: Make, tmp_path: Path) -> None:
