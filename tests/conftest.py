@@ -181,6 +181,33 @@ def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_cross_encoder(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a random cross-encoder with the words of the tiny embedder, which reads up to 256 tokens."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+    def make(labels: int = 1) -> Path:
+        folder = tmp_path_factory.mktemp("tiny_cross_encoder")
+        tokenizer = AutoTokenizer.from_pretrained(tiny_embedder)
+        tokenizer.save_pretrained(folder)
+        torch.manual_seed(1)
+        config = BertConfig(  # type: ignore[call-arg]
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=256,
+            num_labels=labels,
+            initializer_range=0.5,
+        )
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_settings(tiny_model: Path, tiny_embedder: Path) -> dict[str, Any]:
     """Settings with which a whole run takes seconds."""
     return {

@@ -1,7 +1,7 @@
 """Reranking: what a cross-encoder says decides the first places, and nothing else changes."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from hybrid.errors import ModelError
 from hybrid.retrieval import Chunker, CrossEncoderReranker, Embedder, Index, Retriever
@@ -25,42 +24,9 @@ WORDS = "oil pump seal motor valve filter daily weekly replace check clean".spli
 QUESTIONS = ["how often oil the pump", "replace seal"]
 
 
-def tiny_cross_encoder(folder: Path, labels: int = 1) -> Path:
-    """A random BERT over words that reads up to 24 tokens."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*special, *WORDS, "how", "often", "the"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=24,
-    )
-    torch.manual_seed(0)
-    config = BertConfig(  # type: ignore[call-arg]
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=24,
-        num_labels=labels,
-        initializer_range=0.5,
-    )
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    fast.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_cross_encoder(tmp_path_factory.mktemp("cross"))
+def cross_encoder(tiny_cross_encoder: Callable[..., Path]) -> Path:
+    return tiny_cross_encoder()
 
 
 def corpus(size: int) -> list[Document]:
@@ -74,7 +40,7 @@ def logits_of(folder: Path, pairs: Sequence[Read]) -> NDArray[np.float64]:
     model = AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
     with torch.no_grad():
         values = [
-            model(**tokenizer(*pair, truncation=True, max_length=24, return_tensors="pt")).logits.item()
+            model(**tokenizer(*pair, truncation=True, max_length=256, return_tensors="pt")).logits.item()
             for pair in pairs
         ]
     return np.array(values)
@@ -82,9 +48,9 @@ def logits_of(folder: Path, pairs: Sequence[Read]) -> NDArray[np.float64]:
 
 def test_scores_are_those_of_the_model(cross_encoder: Path) -> None:
     pairs = [Read(question, document.text) for question in QUESTIONS for document in corpus(20)]
-    pairs.append(Read("oil", "pump " * 50))
+    pairs.append(Read("oil", "pump " * 300))
     reranker = CrossEncoderReranker(cross_encoder, batch_size=7, device="cpu")
-    with pytest.warns(UserWarning, match="1 of 41 passages are, with their question, longer than the 24 tokens"):
+    with pytest.warns(UserWarning, match="1 of 41 passages are, with their question, longer than the 256 tokens"):
         scores = reranker.score(pairs)
     np.testing.assert_allclose(scores, logits_of(cross_encoder, pairs), atol=2e-4)
     assert np.std(scores) > 0.01
@@ -145,12 +111,12 @@ def test_extreme_logits_stay_scores(score: float) -> None:
     assert 0 <= reorder(Nearest((1,), (0.5,)), [score]).scores[0] <= 1
 
 
-def test_models_that_are_no_rerankers(tmp_path: Path) -> None:
+def test_models_that_are_no_rerankers(tiny_cross_encoder: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="gives 3 values for a passage; a reranker gives one"):
-        CrossEncoderReranker(tiny_cross_encoder(tmp_path / "three", labels=3), device="cpu").score([Read("a", "b")])
+        CrossEncoderReranker(tiny_cross_encoder(labels=3), device="cpu").score([Read("a", "b")])
     with pytest.raises(ModelError, match="cannot be loaded"):
         CrossEncoderReranker(tmp_path / "missing").score([Read("a", "b")])
-    damaged = tiny_cross_encoder(tmp_path / "damaged")
+    damaged = tiny_cross_encoder()
     (damaged / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(ModelError, match="cannot be loaded"):
         CrossEncoderReranker(damaged).score([Read("a", "b")])

@@ -1,6 +1,7 @@
 """A project with a reranker: one search for pairs, comparison and assistant, and artefacts that know of it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,27 +17,8 @@ QUESTION = "Where does the beacon stand?"
 
 
 @pytest.fixture(scope="module")
-def cross_encoder(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random cross-encoder with the words of the tiny embedder."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
-
-    folder = tmp_path_factory.mktemp("cross")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_embedder)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(1)
-    config = BertConfig(  # type: ignore[call-arg]
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=256,
-        num_labels=1,
-        initializer_range=0.5,
-    )
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    return folder
+def cross_encoder(tiny_cross_encoder: Callable[..., Path]) -> Path:
+    return tiny_cross_encoder()
 
 
 def _states(project: Project) -> dict[str, str]:
