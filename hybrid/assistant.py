@@ -134,7 +134,14 @@ class AnswerStream:
         self._answer: Answer | None = None
 
     def __iter__(self) -> Iterator[str]:
-        self._answer = yield from self._pieces
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self._answer = end.value or self._answer  # a generator that has ended tells its value once
+            raise
 
     @property
     def answer(self) -> Answer:

@@ -268,7 +268,7 @@ class Project:
             inputs = {**inputs, "compare": {**inputs["compare"], "functions": sorted(functions)}}
         work = [stage for stage in self.stage_names if _group(stage) in wanted]
         if "compare" in work and any(_group(stage) in force or not self._is_fresh(stage) for stage in work[:-1]):
-            check_keys(self.config.compare)
+            check_keys(self.config.compare, self.store)
         with locked(self.store):
             return [
                 run_stage(

@@ -70,6 +70,11 @@ def replies_file(folder: Path, arm: str, answerer: Mapping[str, Any] | None, cho
     return folder / f"{arm}-{fingerprint(version=_VERSION, answerer=answerer, choice=shown)}.jsonl"
 
 
+def kept_replies(store: Path, arm: str) -> bool:
+    """Whether any replies of an arm are kept, whatever decided them."""
+    return any((store / "cache" / "replies").glob(f"{arm}-*.jsonl"))
+
+
 def reply_key(question: Question, hits: Sequence[Hit]) -> str:
     """What a reply is kept under: a hash of the question and of the passages retrieved for it, whatever its id."""
     passages = [(hit.chunk.id, hit.chunk.title, hit.chunk.text) for hit in hits]

@@ -102,6 +102,8 @@ def read_html(data: bytes) -> Content:
 def read_docx(data: bytes) -> Content:
     """Read a Word file as `read_html` does a page: headings, lists, tables and notes, tracked changes accepted.
 
+    Equations are left out, as mammoth does not read them.
+
     Raises:
         Unreadable: The file is damaged, asks for a password or is of the older format.
         DependencyError: mammoth, BeautifulSoup or lxml is missing.

@@ -53,6 +53,15 @@ def test_asking_streaming_and_batches_agree(assistant: Assistant) -> None:
         assert (stream.answer.cut_off, stream.answer.seconds > 0) == (answer.cut_off, True)
 
 
+def test_a_stream_is_read_once_by_whatever_reads_it(assistant: Assistant) -> None:
+    whole = assistant.ask(QUESTIONS[0]).text
+    stream = assistant.stream(QUESTIONS[0])
+    first = next(stream)
+    assert first + "".join(stream) == whole
+    assert list(stream) == []
+    assert stream.answer.text == whole
+
+
 def test_a_stream_has_no_answer_before_its_last_piece(assistant: Assistant) -> None:
     stream = assistant.stream(QUESTIONS[0])
     next(iter(stream))

@@ -298,6 +298,17 @@ def test_a_missing_key_is_told_before_the_training(
     assert (project.path("tune/tuned") / "manifest.json").read_bytes() == before
 
 
+def test_an_arm_that_has_answered_before_needs_no_key(finished_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    arm = '{"name": "far", "model": "m", "base_url": "http://127.0.0.1:9/v1", "key_env": "NO_KEY"}'
+    project = Project.open(finished_copy.folder, [f'compare.arms=["rag", {arm}]', "pairs.total=30"])
+    kept = project.store / "cache" / "replies" / "far-0123.jsonl"
+    kept.write_text("")
+    with pytest.raises(ConfigError, match=r"NO_KEY, which compare\.arms: far\.key_env names, is not set"):
+        project.run()
+    assert project.status()[1].state == "fresh", "the key was asked for by the arm, after the pairs"
+
+
 def test_a_function_that_fails_is_not_said_to_be_asked_by_the_command(finished_copy: Project) -> None:
     def fails(question: str, hits: object) -> str:
         raise ValueError(question)

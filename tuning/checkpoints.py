@@ -79,7 +79,7 @@ def _is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         whole = False
     if not whole:
-        sys.stderr.write(f"{checkpoint} is damaged and deleted; training goes on from before it\n")
+        sys.stderr.write(f"{checkpoint} is damaged or of an earlier version, and deleted; training goes on before it\n")
     return whole
 
 

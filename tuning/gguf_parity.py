@@ -41,7 +41,9 @@ def compare_gguf(folder: Path, file: Path, texts: Sequence[str], limit: float) -
     except ImportError:
         raise DependencyError("xllamacpp", "gguf") from None
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+    )
     ids = [tokenizer(text).input_ids for text in texts]
     try:
         server = Server(_engine_settings(file, max(map(len, ids)) + 8))

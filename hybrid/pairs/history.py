@@ -30,7 +30,7 @@ from hybrid.retrieval.index import Index
 from hybrid.types import Chunk, Pair, Quote, document_of
 
 _VERSION = 1  # raised when pairs of an earlier version shall not be carried over
-_BASIS, _CANDIDATES = "basis.json", "candidates.jsonl"
+BASIS, _CANDIDATES = "basis.json", "candidates.jsonl"
 _MAY_CHANGE = {"index", "marks"}  # inputs of the stage: what they change is found pair by pair
 
 
@@ -84,7 +84,7 @@ def write_basis(folder: Path, index: Index, candidates: Iterable[Candidate]) -> 
         "documents": dict(index.meta.documents),
         "chunks": {chunk.id: chunk_hash(chunk) for chunk in index.chunks},
     }
-    (folder / _BASIS).write_text(json.dumps(basis, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / BASIS).write_text(json.dumps(basis, ensure_ascii=False) + "\n", encoding="utf-8")
     write_jsonl(folder / _CANDIDATES, map(asdict, candidates))
 
 
@@ -105,7 +105,7 @@ def read_last(folder: Path, index: Index, inputs: Mapping[str, Any]) -> Last | N
             {name: fingerprint(value=value) for name, value in inputs.items()}
         ):
             return None
-        basis = json.loads((folder / _BASIS).read_text(encoding="utf-8"))
+        basis = json.loads((folder / BASIS).read_text(encoding="utf-8"))
         if (basis["version"], basis["index"]) != (_VERSION, _made_by(index)):
             return None
         lines = (folder / _CANDIDATES).read_text(encoding="utf-8").split("\n")
@@ -293,7 +293,7 @@ class Affected(NamedTuple):
 def document_hashes(folder: Path) -> dict[str, str]:
     """The hashes, by id, of the documents that published pairs were made from; none if the pairs do not say."""
     try:
-        return dict(json.loads((folder / _BASIS).read_text(encoding="utf-8"))["documents"])
+        return dict(json.loads((folder / BASIS).read_text(encoding="utf-8"))["documents"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

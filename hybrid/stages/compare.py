@@ -23,7 +23,7 @@ from hybrid.external import Ask, FunctionAnswerer
 from hybrid.judge import check_key
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.prompting.endpoint import read_key
-from hybrid.replies import answer_once, keep_forced, replies_file, replies_folder
+from hybrid.replies import answer_once, keep_forced, kept_replies, replies_file, replies_folder
 from hybrid.retrieval.index import Index
 from hybrid.retrieval.retriever import Retriever
 from hybrid.stages import Counts
@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 _SAMPLE_SEED = 0
 
 
-def check_keys(config: CompareConfig) -> None:
+def check_keys(config: CompareConfig, store: Path) -> None:
     """Refuses to begin the long work before a comparison at whose end an endpoint would get no key.
+
+    An arm that has answered before may have nothing left to ask, so its key is not asked for.
 
     Raises:
         ConfigError: The environment variable with the key of the judge or of an arm is not set.
@@ -52,7 +54,7 @@ def check_keys(config: CompareConfig) -> None:
     if asks_judge(config):
         check_key(config.judge)
     for arm in config.arms:
-        if not isinstance(arm, str) and arm.base_url:
+        if not isinstance(arm, str) and arm.base_url and not kept_replies(store, arm.name):
             read_key(arm.key_env, f"compare.arms: {arm.name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from hybrid.errors import LockedError
-from hybrid.prompt import render_messages, to_text
-from hybrid.retrieval.index import Index
+from hybrid.errors import ArtefactError, ConfigError, DependencyError, LockedError
+from hybrid.stages.pairs import shown_chunks
 from hybrid.stages.parts import project_tokenizer, published_pairs, require_adapter
+from hybrid.stages.tune import training_examples
 
 if TYPE_CHECKING:
     from hybrid.project import Project
@@ -36,6 +37,7 @@ def export_model(project: Project, output: Path, arm: str) -> Path:
     require_adapter(project, arm)
     with _beside(output) as partial:
         merge(project.model, project.path(f"tune/{arm}"), partial)
+        _refuse_taken(output)
         partial.rename(output)
     return output
 
@@ -44,6 +46,7 @@ def export_gguf(project: Project, output: Path, arm: str, weights: GgufWeights) 
     """Writes the merged model as a GGUF file, once llama.cpp is seen to answer prompts of the project like the model.
 
     Raises:
+        DependencyError: A package of the extra gguf is missing.
         LockedError: Another command exports to this file.
         ModelError: The model cannot be written as GGUF, or answers otherwise there.
     """
@@ -51,13 +54,17 @@ def export_gguf(project: Project, output: Path, arm: str, weights: GgufWeights) 
     from hybrid.tuning.gguf_file import write_gguf
     from hybrid.tuning.gguf_parity import compare_gguf
 
+    for package in ("gguf", "xllamacpp"):  # before the long work, at whose end they are needed
+        if importlib.util.find_spec(package) is None:
+            raise DependencyError(package, "gguf")
     require_adapter(project, arm)
     prompts = _prompts(project, closed_book=arm == "tuned")
     with _beside(output) as partial:
-        model, file = partial / "model", partial / output.name
+        model, file = partial / "model", partial / "model.gguf"
         merge(project.model, project.path(f"tune/{arm}"), model)
         write_gguf(model, file, weights)
         parity = compare_gguf(model, file, prompts, _LARGEST_DIFFERENCE[weights])
+        _refuse_taken(output)
         file.rename(output)
     sys.stderr.write(
         f"llama.cpp continues {parity.texts} prompts like the model: the log-probabilities of the likeliest tokens "
@@ -67,14 +74,21 @@ def export_gguf(project: Project, output: Path, arm: str, weights: GgufWeights) 
 
 
 def _prompts(project: Project, *, closed_book: bool) -> list[str]:
-    """Prompts as the adapter was trained on."""
+    """Prompts that the adapter was trained on, or where the index is newer, the questions of these alone."""
+    pairs = published_pairs(project, "train")[: 8 * _PROMPTS]
     tokenizer = project_tokenizer(project)
-    chunks = {chunk.id: chunk for chunk in Index.load(project.path("index")).chunks}
-    texts = []
-    for pair in published_pairs(project, "train")[:_PROMPTS]:
-        context = [] if closed_book else [chunks[chunk] for chunk in pair.context]
-        texts.append(to_text(render_messages(pair.question, context, project.config.prompt), tokenizer))
-    return texts
+    try:
+        chunks = shown_chunks(project, {"train": pairs})
+    except ArtefactError:
+        chunks, closed_book = {}, True
+    examples = training_examples(pairs, chunks, project, tokenizer, closed_book=closed_book).examples[:_PROMPTS]
+    texts = [str(tokenizer.decode(list(example.prompt_ids))) for example in examples]
+    return texts or [pair.question for pair in pairs[:_PROMPTS]]
+
+
+def _refuse_taken(output: Path) -> None:
+    if output.exists():
+        raise ConfigError(f"{output} exists already; choose a new name")
 
 
 @contextmanager
@@ -85,6 +99,7 @@ def _beside(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(lock), timeout=0):
             try:
+                _refuse_taken(output)  # by a command that ended since this one began
                 shutil.rmtree(folder, ignore_errors=True)
                 yield folder
             finally:

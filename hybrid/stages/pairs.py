@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from hybrid.artefacts import is_forced, read_manifest
+from hybrid.artefacts import check_files, is_forced, read_manifest
 from hybrid.config import PairsConfig
 from hybrid.errors import ArtefactError, LockedError
 from hybrid.pairs.build import Answers, build_pairs
@@ -19,7 +19,7 @@ from hybrid.pairs.formats.export import export_all, export_pairs
 from hybrid.pairs.formats.load import load_examples
 from hybrid.pairs.gates.funnel import funnel_table
 from hybrid.pairs.gates.verify import answers_file, make_answerer
-from hybrid.pairs.history import affected_pairs, document_hashes, read_last, write_basis
+from hybrid.pairs.history import BASIS, affected_pairs, document_hashes, read_last, write_basis
 from hybrid.pairs.review.marks import Verdict, change_marks, read_marks, write_marks
 from hybrid.pairs.review.page import PAGE, PairsView, html_page
 from hybrid.pairs.teacher import Figures
@@ -128,7 +128,7 @@ def published_page(project: Project, token: str = "") -> str:
     """The page about the published pairs, with the marks as they are now."""
     parts = read_parts(project)
     view = PairsView(
-        parts, _shown_chunks(project, parts), read_manifest(project.path("pairs")) or {}, read_marks(project.marks)
+        parts, shown_chunks(project, parts), read_manifest(project.path("pairs")) or {}, read_marks(project.marks)
     )
     return html_page(view, project.folder.name, token)
 
@@ -137,11 +137,16 @@ def export_examples(project: Project, output: Path, kinds: Sequence[str]) -> dic
     """Writes the published pairs in formats of other tools."""
     parts = read_parts(project)
     made = read_manifest(project.path("pairs")) or {}
-    return export_all(output, kinds, parts, _shown_chunks(project, parts), project.config.prompt, made)
+    return export_all(output, kinds, parts, shown_chunks(project, parts), project.config.prompt, made)
 
 
-def _shown_chunks(project: Project, parts: Mapping[str, Sequence[Pair]]) -> dict[str, Chunk]:
-    """All chunks by id, once it is known that the documents of the pairs are those of this index."""
+def shown_chunks(project: Project, parts: Mapping[str, Sequence[Pair]]) -> dict[str, Chunk]:
+    """All chunks by id, once it is known that the documents of the pairs are those of this index.
+
+    Raises:
+        ArtefactError: They are not, or the pairs are damaged.
+    """
+    check_files(project.path("pairs"), [BASIS], f"run: hybrid pairs --project {project.folder} --force")
     index = Index.load(project.path("index"))
     chunks = {chunk.id: chunk for chunk in index.chunks}
     used = {chunk for part in parts.values() for pair in part for chunk in (*pair.context, *pair.oracles)}

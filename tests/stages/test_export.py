@@ -7,7 +7,7 @@ import pytest
 
 from hybrid import Project
 from hybrid.cli import main
-from hybrid.errors import ConfigError, ModelError
+from hybrid.errors import ConfigError, DependencyError, ModelError
 from hybrid.tuning.gguf_file import GgufWeights
 from hybrid.tuning.gguf_parity import Parity
 
@@ -40,6 +40,46 @@ def test_it_is_given_prompts_as_the_adapter_knows_them(
     assert all(pair.question in texts[0] for texts in seen.values())
     assert "[1]" in seen["hybrid"][0]
     assert "[1]" not in seen["tuned"][0]
+
+
+def test_an_edit_of_the_documents_stops_no_export(
+    finished_copy: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for page in finished_copy.documents.iterdir():
+        page.write_text(f"A new line.\n\n{page.read_text(encoding='utf-8')}", encoding="utf-8")
+    finished_copy.index()
+    assert finished_copy.export(tmp_path / "model.gguf", "hybrid", "f16").is_file()
+    assert "llama.cpp continues 8 prompts like the model" in capfd.readouterr().err
+
+
+def test_a_missing_engine_is_told_before_the_work(
+    finished_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merge(*_: object) -> None:
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("hybrid.tuning.export.merge", merge)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "xllamacpp" else object())
+    with pytest.raises(DependencyError, match=r"xllamacpp.*hybrid-rag\[gguf\]"):
+        finished_project.export(tmp_path / "model.gguf", "hybrid", "f16")
+
+
+@pytest.mark.parametrize("gguf", ["f16", None])
+def test_what_appeared_meanwhile_is_not_overwritten(
+    gguf: GgufWeights | None, finished_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybrid.tuning import export
+
+    merge, output = export.merge, tmp_path / "model"
+
+    def slow(*arguments: Any) -> None:
+        merge(*arguments)
+        output.write_text("mine", encoding="utf-8")
+
+    monkeypatch.setattr(export, "merge", slow)
+    with pytest.raises(ConfigError, match="model exists already; choose a new name"):
+        finished_project.export(output, "hybrid", gguf)
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("model", "mine")]
 
 
 def test_a_file_that_answers_otherwise_is_not_left(

@@ -56,7 +56,7 @@ def test_a_checkpoint_with_a_wrong_bit_is_dropped_for_the_one_before(
     assert checkpoints.prepare(tmp_path, "a") == tmp_path / "checkpoint-9"
     assert not (tmp_path / "checkpoint-10").exists()
     assert capsys.readouterr().err == (
-        f"{tmp_path / 'checkpoint-10'} is damaged and deleted; training goes on from before it\n"
+        f"{tmp_path / 'checkpoint-10'} is damaged or of an earlier version, and deleted; training goes on before it\n"
     )
 
 

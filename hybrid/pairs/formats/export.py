@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hybrid.answers import target_text
 from hybrid.config import PromptConfig
 from hybrid.errors import ArtefactError
 from hybrid.pairs.formats.card import write_card
+from hybrid.pairs.formats.records import join_names
 from hybrid.pairs.formats.retrieval_sets import as_beir, as_hotpotqa, as_pubmedqa, stands_alone
 from hybrid.pairs.oracles import verbatim_span
 from hybrid.prompt import render_messages
@@ -137,16 +137,10 @@ def as_row(pair: Pair) -> dict[str, str]:
         "id": pair.id,
         "question": pair.question,
         "answer": pair.answer,
-        "gold": _joined(dict.fromkeys(document_of(oracle) for oracle in pair.oracles)),
+        "gold": join_names(dict.fromkeys(document_of(oracle) for oracle in pair.oracles)),
         "answerable": "false" if absent else "true",
         "kind": pair.kind,
     }
-
-
-def _joined(values: Iterable[str]) -> str:
-    line = StringIO()
-    csv.writer(line, delimiter=";", lineterminator="").writerow(values)
-    return line.getvalue()
 
 
 _RENDERED: dict[str, Callable[[Pair, Mapping[str, Chunk], PromptConfig], dict[str, Any]]] = {

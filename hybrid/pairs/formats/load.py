@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from hybrid.artefacts import fingerprint_files
 from hybrid.errors import QuestionError
 from hybrid.pairs.formats.beir import FILES, qrels_header, read_beir
-from hybrid.pairs.formats.records import Format, Read, format_of, read_own, read_pubmedqa, read_squad
+from hybrid.pairs.formats.records import Format, Read, format_of, read_own, read_pubmedqa, read_squad, split_names
 from hybrid.questions import why_not_json
 from hybrid.retrieval.formats import Unreadable, decode
 from hybrid.types import Question
@@ -272,7 +272,7 @@ def _row(cells: Sequence[str], header: Sequence[str], where: str) -> Read:
     record = {
         "question": row["question"],
         "answers": answers if answerable == "true" else [],
-        "gold": [part.strip() for part in next(csv.reader([row.get("gold", "")], delimiter=";"), []) if part.strip()],
+        "gold": split_names(row.get("gold", "")),
         "answerable": answerable == "true",
         "kind": row.get("kind", ""),
     }

@@ -5,7 +5,9 @@ A missing field or a wrong type is an error. A text that is empty, which publish
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
 from typing import Any, NamedTuple
 
 from hybrid.errors import QuestionError
@@ -265,3 +267,30 @@ FORMATS = (
     Format("PubMedQA", {"QUESTION": str, "CONTEXTS": list}, read_pubmedqa),
     Format("questions", {"question": object}, read_own),
 )
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names of documents in one cell of a table, apart by `;`; one that holds such is quoted.
+
+    >>> join_names(["a.md", "b; c.md"])
+    'a.md;"b; c.md"'
+    """
+    line = StringIO()
+    csv.writer(line, delimiter=";", lineterminator="").writerow(names)
+    return line.getvalue()
+
+
+def split_names(cell: str) -> list[str]:
+    """The inverse of `join_names`; a cell that it cannot have written is split at each `;`.
+
+    >>> split_names('a.md;"b; c.md"'), split_names('"Old" manual.md; b.md')
+    (['a.md', 'b; c.md'], ['"Old" manual.md', 'b.md'])
+    """
+    names = cell.split(";")
+    if '"' in cell:
+        try:
+            quoted = next(csv.reader([cell], delimiter=";", strict=True), [])
+        except csv.Error:
+            quoted = []
+        names = quoted if join_names(quoted) == cell else names
+    return [name.strip() for name in names if name.strip()]

@@ -23,13 +23,14 @@ _DIGITS = "0 2 3 4 5 6 7 8 9 10 11 12 20 30 40 50 100 1000"
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth"
 _PLACES = "1st 2nd 3rd 4th 5th 6th 7th 8th 9th 10th"
 _NUMBER_WORDS = dict(zip(f"{_CARDINALS} {_ORDINALS}".split(), f"{_DIGITS} {_PLACES}".split(), strict=True))
-# Of a sentence in which capitals tell no names: verbs, which have one in a Title Case Question alone, and German words
-# that stand in no English name.
+# Of a sentence in which capitals tell no names: verbs, which have one in a Title Case Question alone, German words, and
+# those of which one may stand in an English sentence as well, as in "van der Waals", but not two.
 _VERBS = frozenset("is are was were does did do has have had can could should must would".split())
 _GERMAN = frozenset(
     "ist sind wird werden wurde wurden nicht eine einen einem einer eines für muss müssen kann können haben "
     "wann warum wieso wem wen welche welcher welches welchen welchem wie viele beim zum zur".split()
 )
+_GERMAN_TOO = frozenset("wo wer was der den dem des und mit das steht darf soll sich auf aus bei nach ein im".split())
 _WHOLE = 4  # a question of fewer words is only found as another question, not inside a longer one
 _CELLS = 1 << 24  # cosines held at a time: 64 MiB
 
@@ -103,9 +104,14 @@ def particulars(text: str) -> frozenset[str]:
 
 
 def _has_capitals_everywhere(said: Sequence[str]) -> bool:
-    verbs = [word for word in said[1:] if word.lower() in _VERBS]
+    rest = said[1:]
+    verbs = [word for word in rest if word.lower() in _VERBS]
     in_title_case = bool(verbs) and all(word[0].isupper() for word in verbs)
-    return in_title_case or not _GERMAN.isdisjoint(word.lower() for word in said)
+    if in_title_case and not any(word.islower() and len(word) > 3 for word in rest):
+        return True
+    # Inside a sentence such a word is no part of a name if it has no capital.
+    plain = {word for word in rest if word.islower()} | {word.lower() for word in said[:1]}
+    return not _GERMAN.isdisjoint(plain) or len(plain & _GERMAN_TOO) > 1
 
 
 def ask_differently(one: str, other: str) -> bool:

@@ -87,7 +87,15 @@ def test_a_table_keeps_the_names_of_gold_documents(documents: list[str], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("cell", "gold"), [("a.md; b.md ;", ("a.md", "b.md")), ("", ()), (' 5" pipe.md;c', ('5" pipe.md', "c"))]
+    ("cell", "gold"),
+    [
+        ("a.md; b.md ;", ("a.md", "b.md")),
+        ("", ()),
+        (' 5" pipe.md;c', ('5" pipe.md', "c")),
+        ("a.md;\nb.md", ("a.md", "b.md")),
+        ('"Pump" manual.md;b.md', ('"Pump" manual.md', "b.md")),
+        ('"a;b.md', ('"a', "b.md")),
+    ],
 )
 def test_gold_documents_of_a_table_written_by_hand(cell: str, gold: tuple[str, ...], tmp_path: Path) -> None:
     with (tmp_path / "t.csv").open("w", newline="") as file:

@@ -43,6 +43,13 @@ from hybrid.pairs.gates.alike import (
         ("Who was Grace Hopper?", "Who was Alan Turing?", True),
         ("Where is The Hague?", "Where is The Wash?", True),
         ("Where is Mies van der Rohe buried?", "Where is Ada buried?", True),
+        ("Wo steht der Kompressor?", "Wo befindet sich der Verdichter?", False),
+        ("Was prüft der Techniker am Ventil?", "Was kontrolliert der Monteur am Ventil?", False),
+        ("Wer darf den Kessel öffnen?", "Wer darf den Behälter aufmachen?", False),
+        ("When did Premier Wen Jiabao visit the city of Berlin?", "When did Premier Wen Jiabao visit London?", True),
+        ("How many cups did Michelle Wie win in Ohio?", "How many cups did Michelle Wie win in Texas?", True),
+        ("Who sang Could You Be Loved?", "Who sang Would I Lie To You?", True),
+        ("Where did Ursula von der Leyen speak in Paris?", "Where did Ursula von der Leyen speak in Rome?", True),
         ("Where did Will go?", "Where did Can go?", True),
     ],
 )
