@@ -35,7 +35,7 @@ from hybrid.stages.serve import load_assistant
 
 if TYPE_CHECKING:
     from hybrid.assistant import Assistant
-    from hybrid.tuning.gguf_file import GgufWeights
+    from hybrid.tuning.settings import GgufWeights
     from hybrid.types import Pair
 
 CONFIG = "hybrid.yaml"
@@ -212,7 +212,7 @@ class Project:
                 begun = (self.store / "work" / stage).is_dir()
                 reason = "interrupted; run it again to go on" if begun else "never run"
                 states.append(StageStatus(stage, "begun" if begun else "missing", reason))
-            elif self._is_fresh(stage):
+            elif self._is_fresh(stage, manifest):
                 failed = failed_answers(manifest)
                 reason = f"{failed} answers failed; run it again to ask for them" if failed else ""
                 states.append(StageStatus(stage, "stale" if failed else "fresh", reason))
@@ -267,7 +267,9 @@ class Project:
         if functions:
             inputs = {**inputs, "compare": {**inputs["compare"], "functions": sorted(functions)}}
         work = [stage for stage in self.stage_names if _group(stage) in wanted]
-        if "compare" in work and any(_group(stage) in force or not self._is_fresh(stage) for stage in work[:-1]):
+        if "compare" in work and any(
+            _group(stage) in force or not self._is_fresh(stage, read_manifest(self.path(stage))) for stage in work[:-1]
+        ):
             check_keys(self.config.compare, self.store)
         with locked(self.store):
             return [
@@ -281,8 +283,7 @@ class Project:
                 for stage in work
             ]
 
-    def _is_fresh(self, stage: str) -> bool:
-        manifest = read_manifest(self.path(stage))
+    def _is_fresh(self, stage: str, manifest: Mapping[str, Any] | None) -> bool:
         return manifest is not None and manifest["fingerprint"] == fingerprint(**self.stage_inputs(stage))
 
     def _refresh(self) -> None:

@@ -7,7 +7,7 @@ Llama and Qwen families with byte-level BPE tokenizers; others are refused by na
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from hybrid.errors import DependencyError, ModelError
+from hybrid.tuning.settings import GgufWeights
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-
-GgufWeights = Literal["f32", "f16", "bf16", "q8_0"]
 
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 WAY_OUT = "export a folder instead, and convert that with llama.cpp's own script"

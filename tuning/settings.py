@@ -14,6 +14,7 @@ Checkpointing = Literal["auto", "none", "selective", "full"]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Scheduler = Literal["cosine", "linear", "constant"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+GgufWeights = Literal["f32", "f16", "bf16", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True)

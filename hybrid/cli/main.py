@@ -18,6 +18,7 @@ from hybrid.benchmarks import BENCHMARKS
 from hybrid.cli import commands, pairs_commands
 from hybrid.errors import HybridError
 from hybrid.pairs.formats.export import FORMATS
+from hybrid.tuning.settings import GgufWeights
 from hybrid.types import PairKind
 
 Command = Callable[[argparse.Namespace], None]
@@ -206,7 +207,7 @@ def _add_export(subparsers: Subparsers) -> None:
     what.add_argument("--pairs", type=Path, metavar="FOLDER", help="the new folder of the training pairs")
     export.add_argument("--arm", default="hybrid", choices=["hybrid", "tuned"], help="whose adapter")
     export.add_argument(
-        "--gguf", choices=["f32", "f16", "bf16", "q8_0"], help="one file for llama.cpp with weights of this type"
+        "--gguf", choices=get_args(GgufWeights), help="one file for llama.cpp with weights of this type"
     )
     export.add_argument("--format", choices=["all", *FORMATS], help="format of the pairs (default: all)")
 

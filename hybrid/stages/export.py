@@ -19,7 +19,7 @@ from hybrid.stages.tune import training_examples
 
 if TYPE_CHECKING:
     from hybrid.project import Project
-    from hybrid.tuning.gguf_file import GgufWeights
+    from hybrid.tuning.settings import GgufWeights
 
 _PROMPTS = 8
 # Of a log-probability: a mistake of names, order or tokens makes several, rounding less than half of these.

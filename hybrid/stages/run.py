@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hybrid.artefacts import fingerprint, installed_versions, open_work, publish, read_manifest, write_manifest
 from hybrid.external import Ask
+from hybrid.retrieval.index import Index
 from hybrid.stages import Counts
 from hybrid.stages.compare import compare_arms
 from hybrid.stages.index import build_index
 from hybrid.stages.pairs import make_pairs
+from hybrid.stages.parts import published_pairs
 from hybrid.stages.tune import training_material, tune_adapter
 
 if TYPE_CHECKING:
@@ -78,9 +80,10 @@ def run_stage(
 
 def _trained_on_the_same(project: Project, found: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
     """Whether an adapter's pairs were made again and came out as they were: then it need not be trained again."""
-    if "material" not in found or found["material"] != training_material(project):
+    if "material" not in found or {**found["inputs"], "pairs": ""} != {**digests, "pairs": ""}:
         return False
-    return {**found["inputs"], "pairs": ""} == {**digests, "pairs": ""}
+    pairs, chunks = published_pairs(project, "train"), Index.load(project.path("index")).chunks
+    return bool(found["material"] == training_material(pairs, chunks, project.config.prompt))
 
 
 def failed_answers(manifest: Mapping[str, Any]) -> int:

@@ -67,7 +67,7 @@ def tune_adapter(project: Project, work: Path, arm: str) -> Counts:
         "contexts shortened": rendered.shortened,
         **without,
         **counts,
-        "material": training_material(project),
+        "material": training_material(pairs, index.chunks, project.config.prompt),
     }
 
 
@@ -76,12 +76,11 @@ def training_seconds(manifest: Mapping[str, Any]) -> float:
     return float(manifest.get("training_seconds", manifest["seconds"]))
 
 
-def training_material(project: Project) -> str:
+def training_material(pairs: Sequence[Pair], chunks: Sequence[Chunk], prompt: PromptConfig) -> str:
     """A hash of what adapters are trained on beside model and settings: pairs, the texts of their chunks, prompt."""
-    pairs = published_pairs(project, "train")
     used = {chunk for pair in pairs for chunk in pair.context}
-    chunks = [(c.id, c.title, c.text) for c in Index.load(project.path("index")).chunks if c.id in used]
-    return fingerprint(pairs=[asdict(pair) for pair in pairs], chunks=chunks, prompt=project.config.prompt)
+    shown = [(chunk.id, chunk.title, chunk.text) for chunk in chunks if chunk.id in used]
+    return fingerprint(pairs=[asdict(pair) for pair in pairs], chunks=shown, prompt=prompt)
 
 
 def training_examples(

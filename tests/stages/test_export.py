@@ -8,8 +8,8 @@ import pytest
 from hybrid import Project
 from hybrid.cli import main
 from hybrid.errors import ConfigError, DependencyError, ModelError
-from hybrid.tuning.gguf_file import GgufWeights
 from hybrid.tuning.gguf_parity import Parity
+from hybrid.tuning.settings import GgufWeights
 
 
 @pytest.mark.parametrize(("arm", "weights"), [("hybrid", "f16"), ("tuned", "q8_0")])

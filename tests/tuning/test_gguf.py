@@ -24,8 +24,9 @@ from transformers import (
 )
 
 from hybrid.errors import ModelError
-from hybrid.tuning.gguf_file import _LLAMA3_SPLIT, GgufWeights, write_gguf
+from hybrid.tuning.gguf_file import _LLAMA3_SPLIT, write_gguf
 from hybrid.tuning.gguf_parity import compare_gguf
+from hybrid.tuning.settings import GgufWeights
 
 TEXTS = [
     "The beacon stands on the northern cliff, 310 kg; it's 20 seconds.",
